@@ -1,0 +1,59 @@
+// swift-tools-version: 6.2
+// 6.2 is the first version that accepts a tagged dependency with unsafeFlags, which our kernel targets need.
+import PackageDescription
+
+/// One set of micro-kernels: the shared source in `Sources/TileKernelsSource`, compiled for one
+/// instruction set and one scalar type. Each target's folder holds a symbolic link to that source.
+func tileKernels(_ isa: String, _ scalar: String, flags: [String] = []) -> Target {
+    .target(
+        name: "TileKernels\(isa)\(scalar)",
+        dependencies: ["TileKernelTable"],
+        path: "Sources/TileKernels\(isa)/\(scalar)",
+        swiftSettings: [
+            .define("KERNEL_\(isa.uppercased())"),
+            .define("KERNEL_\(scalar)"),
+            .unsafeFlags(["-Ounchecked"] + flags.flatMap { ["-Xcc", $0] }, .when(configuration: .release)),
+        ])
+}
+
+var kernelTargets = [tileKernels("Generic", "F32"), tileKernels("Generic", "F64")]
+#if arch(x86_64)
+let avx2 = ["-mavx2", "-mfma"]
+let avx512 = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
+for scalar in ["F32", "F64"] {
+    kernelTargets.append(tileKernels("AVX2", scalar, flags: avx2))
+    kernelTargets.append(tileKernels("AVX512", scalar, flags: avx512))
+}
+#endif
+
+let package = Package(
+    name: "swift-flash-attention",
+    platforms: [.macOS(.v26), .iOS(.v26), .tvOS(.v26), .watchOS(.v26), .visionOS(.v26)],
+    products: [
+        .library(name: "FlashAttention", targets: ["FlashAttention"]),
+        .executable(name: "fattn", targets: ["fattn"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    ],
+    targets: kernelTargets + [
+        .target(name: "TileKernelTable"),
+        .target(name: "AttentionCore"),
+        .target(name: "CProcessor"),
+        .target(
+            name: "AttentionCPU",
+            dependencies: ["AttentionCore", "TileKernelTable", "CProcessor"]
+                + kernelTargets.map { .init(stringLiteral: $0.name) }),
+        .target(name: "FlashAttention", dependencies: ["AttentionCore", "AttentionCPU"]),
+        .target(name: "SafeTensors"),
+        .executableTarget(
+            name: "fattn",
+            dependencies: [
+                "FlashAttention", "SafeTensors",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
+        .target(
+            name: "AttentionTestSupport", dependencies: ["FlashAttention"],
+            path: "Tests/AttentionTestSupport"),
+    ]
+)

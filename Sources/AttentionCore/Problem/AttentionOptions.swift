@@ -1,0 +1,69 @@
+/// How to compute an attention problem.
+public struct AttentionOptions: Hashable, Sendable {
+    public var mask: AttentionMask
+    /// The factor on Q Kᵀ; 1/√D if nil.
+    public var softmaxScale: Double?
+    public var algorithm: AttentionAlgorithm
+    /// Who multiplies the blocks; the faster for the problem if nil.
+    public var gemm: GEMMProvider?
+    /// The micro-kernels; the widest that the processor runs if nil, unless the environment variable
+    /// `FATTN_KERNELS` names others.
+    public var kernels: KernelSet?
+    /// Threads at work; one a core if nil. The result does not depend on it.
+    public var threads: Int?
+    /// The tile sizes of both passes; chosen by shape and machine if nil.
+    public var tileSizes: TileSizes?
+
+    public init(
+        mask: AttentionMask = .full, softmaxScale: Double? = nil,
+        algorithm: AttentionAlgorithm = .flashAttention2, gemm: GEMMProvider? = nil,
+        kernels: KernelSet? = nil, threads: Int? = nil, tileSizes: TileSizes? = nil
+    ) {
+        self.mask = mask
+        self.softmaxScale = softmaxScale
+        self.algorithm = algorithm
+        self.gemm = gemm
+        self.kernels = kernels
+        self.threads = threads
+        self.tileSizes = tileSizes
+    }
+
+    /// Checks what does not depend on the machine.
+    /// - Throws: `AttentionError.invalidOption` for a scale that is not finite, fewer than one thread, or
+    ///   tile sizes below 1.
+    public func validate() throws(AttentionError) {
+        if let softmaxScale, !softmaxScale.isFinite {
+            throw .invalidOption("softmaxScale must be finite, got \(softmaxScale)")
+        }
+        if let threads, threads < 1 { throw .invalidOption("threads must be at least 1, got \(threads)") }
+        if let tileSizes, tileSizes.queries < 1 || tileSizes.keys < 1 {
+            throw .invalidOption(
+                "tileSizes must be at least 1, got \(tileSizes.queries),\(tileSizes.keys)")
+        }
+    }
+}
+
+/// The algorithms. All compute the same function; they differ in what they keep and move.
+public enum AttentionAlgorithm: String, Hashable, Sendable, CaseIterable {
+    /// S and P whole in memory.
+    case naive
+    /// Row by row with a running maximum and normaliser (Milakov and Gimelshein, 2018).
+    case onlineSoftmax = "online"
+    /// Dao, Fu, Ermon, Rudra and Ré, 2022.
+    case flashAttention1 = "fa1"
+    /// Dao, 2023.
+    case flashAttention2 = "fa2"
+}
+
+/// Who multiplies the blocks on the CPU.
+public enum GEMMProvider: String, Hashable, Sendable, CaseIterable {
+    /// This library's SIMD micro-kernels.
+    case simd
+    /// OpenBLAS, loaded when it is first asked for; Accelerate on Apple platforms.
+    case openblas
+}
+
+/// A set of micro-kernels, named for what it needs of the processor.
+public enum KernelSet: String, Hashable, Sendable, CaseIterable {
+    case generic, avx2, avx512, neon
+}

@@ -1,0 +1,124 @@
+/// The four sizes of a tensor, `[batch, heads, length, size]`, whatever the order in memory.
+public struct TensorExtents: Hashable, Sendable, CustomStringConvertible {
+    public var batch: Int
+    public var heads: Int
+    public var length: Int
+    public var size: Int
+
+    public init(_ batch: Int, _ heads: Int, _ length: Int, _ size: Int) {
+        self.batch = batch
+        self.heads = heads
+        self.length = length
+        self.size = size
+    }
+
+    public var count: Int { batch * heads * length * size }
+
+    public var description: String { "[\(batch),\(heads),\(length),\(size)]" }
+
+    /// Whether the count of eight-byte elements fits an `Int`.
+    var byteCountFits: Bool {
+        var count = 8
+        for size in [max(batch, 1), max(heads, 1), max(length, 1), max(size, 1)] {
+            let (product, overflow) = count.multipliedReportingOverflow(by: size)
+            if overflow { return false }
+            count = product
+        }
+        return true
+    }
+}
+
+/// Distances in elements between neighbours of a tensor. Elements of one row are adjacent.
+public struct TensorStrides: Hashable, Sendable, CustomStringConvertible {
+    public var batch: Int
+    public var head: Int
+    public var row: Int
+
+    public init(batch: Int, head: Int, row: Int) {
+        self.batch = batch
+        self.head = head
+        self.row = row
+    }
+
+    public var description: String { "[\(batch),\(head),\(row),1]" }
+}
+
+/// The order of a dense tensor's axes in memory.
+public enum TensorLayout: String, Hashable, Sendable, CaseIterable {
+    /// `[B, H, N, D]`
+    case bhnd
+    /// `[B, N, H, D]`
+    case bnhd
+
+    /// The strides of a dense tensor of these extents.
+    public func strides(_ extents: TensorExtents) -> TensorStrides {
+        let plane = extents.heads * extents.length * extents.size
+        return switch self {
+        case .bhnd: TensorStrides(batch: plane, head: extents.length * extents.size, row: extents.size)
+        case .bnhd: TensorStrides(batch: plane, head: extents.size, row: extents.heads * extents.size)
+        }
+    }
+}
+
+/// A tensor `[B, H, N, D]` in somebody else's memory, read only, with any strides but the last.
+///
+/// The view does not keep the memory alive.
+public struct TensorView<Element: AttentionElement> {
+    public let memory: UnsafeBufferPointer<Element>
+    public let extents: TensorExtents
+    public let strides: TensorStrides
+
+    /// - Parameters:
+    ///   - memory: starts at element (0, 0, 0, 0); checked against extents and strides when it is used.
+    public init(_ memory: UnsafeBufferPointer<Element>, extents: TensorExtents, strides: TensorStrides) {
+        self.memory = memory
+        self.extents = extents
+        self.strides = strides
+    }
+
+    /// A dense tensor.
+    public init(
+        _ memory: UnsafeBufferPointer<Element>, extents: TensorExtents, layout: TensorLayout = .bhnd
+    ) {
+        self.init(memory, extents: extents, strides: layout.strides(extents))
+    }
+
+    /// The row's first element. The caller stays within the extents.
+    package func row(_ b: Int, _ h: Int, _ n: Int) -> UnsafePointer<Element> {
+        memory.baseAddress.unsafelyUnwrapped + (b * strides.batch + h * strides.head + n * strides.row)
+    }
+}
+
+/// A tensor `[B, H, N, D]` in somebody else's memory, written by a call.
+public struct MutableTensorView<Element: AttentionElement> {
+    public let memory: UnsafeMutableBufferPointer<Element>
+    public let extents: TensorExtents
+    public let strides: TensorStrides
+
+    /// - Parameters:
+    ///   - memory: starts at element (0, 0, 0, 0); checked against extents and strides when it is used.
+    public init(
+        _ memory: UnsafeMutableBufferPointer<Element>, extents: TensorExtents, strides: TensorStrides
+    ) {
+        self.memory = memory
+        self.extents = extents
+        self.strides = strides
+    }
+
+    /// A dense tensor.
+    public init(
+        _ memory: UnsafeMutableBufferPointer<Element>, extents: TensorExtents, layout: TensorLayout = .bhnd
+    ) {
+        self.init(memory, extents: extents, strides: layout.strides(extents))
+    }
+
+    /// The same tensor, to be read.
+    public var readOnly: TensorView<Element> {
+        TensorView(UnsafeBufferPointer(memory), extents: extents, strides: strides)
+    }
+
+    /// The row's first element. The caller stays within the extents.
+    package func row(_ b: Int, _ h: Int, _ n: Int) -> UnsafeMutablePointer<Element> {
+        memory.baseAddress.unsafelyUnwrapped + (b * strides.batch + h * strides.head + n * strides.row)
+    }
+}

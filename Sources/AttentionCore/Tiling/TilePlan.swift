@@ -1,0 +1,128 @@
+/// Which tiles of the score matrix an algorithm visits, and what each of them needs.
+///
+/// The plan of one sequence, `[Nq, Nk]`: batch entries and heads repeat it. It owns every bound: no
+/// algorithm, and no kernel on any device, computes a causal limit of its own. Its laws, which the tests
+/// hold it to: every visible (row, key) lies in exactly one visited tile, a tile's keys reach no further
+/// than some row of it sees, and a `full` or `edge` tile holds no masked element.
+public struct TilePlan: Hashable, Sendable {
+    /// What a tile asks of the masking step.
+    public enum Zone: Hashable, Sendable {
+        /// Br × Bc elements, all visible.
+        case full
+        /// Fewer rows or keys than Br × Bc, all visible.
+        case edge
+        /// Some element is not visible.
+        case masked
+    }
+
+    /// One visited tile.
+    public struct Tile: Hashable, Sendable {
+        /// i
+        public let queryTile: Int
+        /// j
+        public let keyTile: Int
+        /// Rows of Q.
+        public let queries: Range<Int>
+        /// Rows of K and V: those of key tile j that at least one row here may see.
+        public let keys: Range<Int>
+        public let zone: Zone
+    }
+
+    public let queryLength: Int
+    public let keyLength: Int
+    public let mask: AttentionMask
+    public let sizes: TileSizes
+
+    /// - Parameters:
+    ///   - keyLength: the keys that exist, which bottom-right alignment counts from.
+    public init(queryLength: Int, keyLength: Int, mask: AttentionMask, sizes: TileSizes) {
+        precondition(queryLength >= 0 && keyLength >= 0 && sizes.queries > 0 && sizes.keys > 0)
+        self.queryLength = queryLength
+        self.keyLength = keyLength
+        self.mask = mask
+        self.sizes = sizes
+    }
+
+    /// Tr
+    public var queryTileCount: Int { (queryLength + sizes.queries - 1) / sizes.queries }
+    /// Tc
+    public var keyTileCount: Int { (keyLength + sizes.keys - 1) / sizes.keys }
+
+    /// The rows of query tile i.
+    public func queries(_ i: Int) -> Range<Int> {
+        i * sizes.queries..<min((i + 1) * sizes.queries, queryLength)
+    }
+
+    /// The keys of key tile j.
+    public func keys(_ j: Int) -> Range<Int> { j * sizes.keys..<min((j + 1) * sizes.keys, keyLength) }
+
+    // MARK: The mask's geometry. Everything below follows from these two.
+
+    /// The keys that a query row may see. Both bounds grow with the row.
+    public func visibleKeys(row: Int) -> Range<Int> {
+        switch mask {
+        case .full: 0..<keyLength
+        case .causal: 0..<min(max(row + diagonal + 1, 0), keyLength)
+        }
+    }
+
+    /// The query rows that may see a key. Both bounds grow with the key.
+    public func visibleQueries(key: Int) -> Range<Int> {
+        switch mask {
+        case .full: 0..<queryLength
+        case .causal: min(max(key - diagonal, 0), queryLength)..<queryLength
+        }
+    }
+
+    /// Row i sees keys up to i + diagonal.
+    private var diagonal: Int {
+        mask == .causal(.bottomRight) ? keyLength - queryLength : 0
+    }
+
+    // MARK: Tiles
+
+    /// The key tiles that query tile i visits, in order.
+    public func keyTiles(forQueryTile i: Int) -> Range<Int> {
+        tiles(covering: visibleKeys(queries(i)), size: sizes.keys)
+    }
+
+    /// The query tiles that visit key tile j, in order.
+    public func queryTiles(forKeyTile j: Int) -> Range<Int> {
+        let keys = keys(j)
+        guard let first = keys.first, let last = keys.last else { return 0..<0 }
+        let rows = visibleQueries(key: first).lowerBound..<visibleQueries(key: last).upperBound
+        return tiles(covering: rows, size: sizes.queries)
+    }
+
+    /// The tile where query tile i meets key tile j, which it visits.
+    public func tile(_ i: Int, _ j: Int) -> Tile {
+        let rows = queries(i)
+        let keys = keys(j).clamped(to: visibleKeys(rows))
+        var zone: Zone = rows.count == sizes.queries && keys.count == sizes.keys ? .full : .edge
+        if let first = rows.first, let last = rows.last,
+            visibleKeys(row: first).upperBound < keys.upperBound
+                || visibleKeys(row: last).lowerBound > keys.lowerBound
+        {
+            zone = .masked
+        }
+        return Tile(queryTile: i, keyTile: j, queries: rows, keys: keys, zone: zone)
+    }
+
+    /// How many (row, key) pairs are visible.
+    public var visibleCount: Int {
+        switch mask {
+        case .full: queryLength * keyLength
+        case .causal: (0..<queryLength).reduce(0) { $0 + visibleKeys(row: $1).count }
+        }
+    }
+
+    /// The keys that at least one of these rows sees.
+    private func visibleKeys(_ rows: Range<Int>) -> Range<Int> {
+        guard let first = rows.first, let last = rows.last else { return 0..<0 }
+        return visibleKeys(row: first).lowerBound..<visibleKeys(row: last).upperBound
+    }
+
+    private func tiles(covering range: Range<Int>, size: Int) -> Range<Int> {
+        range.isEmpty ? 0..<0 : range.lowerBound / size..<(range.upperBound + size - 1) / size
+    }
+}

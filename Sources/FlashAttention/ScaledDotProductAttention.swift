@@ -1,0 +1,29 @@
+/// Computes `softmax(scale · Q Kᵀ + mask) V` in one call.
+///
+/// Plans the problem and runs it once. For the same sizes again and again, or for gradients, make an
+/// ``Attention`` and keep it.
+///
+/// - Parameters:
+///   - query: `[B, H, Nq, D]`
+///   - key: `[B, Hkv, Nk, D]`, H a multiple of Hkv.
+///   - value: `[B, Hkv, Nk, Dv]`
+///   - mask: which keys a query sees; all by default.
+///   - scale: the factor on Q Kᵀ; 1/√D if nil.
+///   - keyLengths: `[B]`: only the first so many keys of a batch entry exist. All if nil.
+///   - options: everything else; its mask and scale give way to the parameters above.
+/// - Returns: `output` `[B, H, Nq, Dv]` in the query's layout, and `logSumExp` `[B, H, Nq]`.
+/// - Throws: `AttentionError` that names the operand or option at fault.
+public func scaledDotProductAttention<Element: AttentionElement>(
+    query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>, mask: AttentionMask = .full,
+    scale: Double? = nil, keyLengths: [Int]? = nil, options: AttentionOptions = .init()
+) throws(AttentionError) -> AttentionOutput<Element> {
+    var options = options
+    options.mask = mask
+    options.softmaxScale = scale
+    let shape = AttentionShape(
+        batch: query.extents.batch, heads: query.extents.heads, keyValueHeads: key.extents.heads,
+        queryLength: query.extents.length, keyLength: key.extents.length, headSize: query.extents.size,
+        valueHeadSize: value.extents.size)
+    return try Attention<Element>(shape: shape, options: options)
+        .forward(query: query, key: key, value: value, keyLengths: keyLengths)
+}

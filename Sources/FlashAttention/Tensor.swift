@@ -1,0 +1,74 @@
+/// A dense tensor `[B, H, N, D]` in memory of its own.
+///
+/// Copies share their elements until one of them changes.
+public struct Tensor<Element: AttentionElement>: Sendable {
+    public let extents: TensorExtents
+    public let layout: TensorLayout
+    /// The elements in the order of the layout.
+    public var elements: [Element]
+
+    /// A tensor of zeros.
+    public init(_ extents: TensorExtents, layout: TensorLayout = .bhnd) {
+        self.extents = extents
+        self.layout = layout
+        elements = Array(repeating: 0, count: extents.count)
+    }
+
+    /// A tensor of the given elements, in the order of the layout.
+    /// - Throws: `AttentionError.bufferTooSmall` unless there are as many elements as the extents ask for.
+    public init(
+        _ extents: TensorExtents, layout: TensorLayout = .bhnd, elements: [Element]
+    ) throws(AttentionError) {
+        guard elements.count == extents.count else {
+            throw .bufferTooSmall(operand: "elements", expected: extents.count, got: elements.count)
+        }
+        self.extents = extents
+        self.layout = layout
+        self.elements = elements
+    }
+
+    /// Element (b, h, n, d).
+    public subscript(b: Int, h: Int, n: Int, d: Int) -> Element {
+        get { elements[offset(b, h, n) + d] }
+        set { elements[offset(b, h, n) + d] = newValue }
+    }
+
+    /// Gives the body a view of the elements, valid until it returns.
+    public func withView<Result, Failure: Error>(
+        _ body: (TensorView<Element>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        var outcome: Swift.Result<Result, Failure>?
+        elements.withUnsafeBufferPointer { memory in
+            do throws(Failure) {
+                outcome = .success(try body(TensorView(memory, extents: extents, layout: layout)))
+            } catch {
+                outcome = .failure(error)
+            }
+        }
+        return try outcome.unsafelyUnwrapped.get()
+    }
+
+    /// Gives the body a view through which it may write the elements, valid until it returns.
+    public mutating func withMutableView<Result, Failure: Error>(
+        _ body: (MutableTensorView<Element>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        let (extents, layout) = (extents, layout)
+        var outcome: Swift.Result<Result, Failure>?
+        elements.withUnsafeMutableBufferPointer { memory in
+            do throws(Failure) {
+                outcome = .success(try body(MutableTensorView(memory, extents: extents, layout: layout)))
+            } catch {
+                outcome = .failure(error)
+            }
+        }
+        return try outcome.unsafelyUnwrapped.get()
+    }
+
+    private func offset(_ b: Int, _ h: Int, _ n: Int) -> Int {
+        precondition(
+            0 <= b && b < extents.batch && 0 <= h && h < extents.heads && 0 <= n && n < extents.length,
+            "index [\(b),\(h),\(n)] outside \(extents)")
+        let strides = layout.strides(extents)
+        return b * strides.batch + h * strides.head + n * strides.row
+    }
+}

@@ -1,0 +1,155 @@
+/// The contract between the portable algorithms and the micro-kernels of one instruction set.
+///
+/// The fields are function values over raw memory, so that a call crosses the module boundary without
+/// being inlined: code compiled for AVX-512 can never end up in a baseline function. (Not `@convention(c)`:
+/// its thunks are weak symbols, which a linker may merge across instruction sets.) One table serves one
+/// scalar type; every pointer argument points to scalars of that type, and every stride counts scalars.
+/// The cost of the call is paid once a tile.
+///
+/// Tiles are row-major. `m` and `n` may be anything from 0: edges are handled inside the kernels. The
+/// contract of each entry, with the extents it reads and writes, is in `Docs/KernelContracts.md`.
+public struct TileKernelTable: Sendable {
+    /// `C = keep ∘ C + A B`, where row r of `C` is kept with the factor `rowScale[r]` if that is given,
+    /// with the factor 1 if not and `accumulate` is set, and dropped otherwise.
+    ///
+    /// Arguments: m, n, k; A and its row stride; B and its row stride; C and its row stride; rowScale;
+    /// accumulate; scratch for `gemmScratch(n, k)` scalars.
+    public typealias GEMM = @Sendable (
+        Int, Int, Int,
+        UnsafeRawPointer, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int,
+        UnsafeRawPointer?, Bool, UnsafeMutableRawPointer
+    ) -> Void
+
+    /// `C = A Bᵀ`, with A and its row stride, and the rows of B, or the panels made of them.
+    ///
+    /// Arguments: m, n, k; A and its row stride; B and its row stride; C and its row stride.
+    public typealias ScoreGEMM = @Sendable (
+        Int, Int, Int, UnsafeRawPointer, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int
+    ) -> Void
+
+    /// `C = A Bᵀ` with the panels that `packTransposed` made of B. Rows of C have room for whole vectors.
+    ///
+    /// Arguments: m, n, k; A and its row stride; the panels; C and its row stride.
+    public typealias PackedGEMM = @Sendable (
+        Int, Int, Int, UnsafeRawPointer, Int, UnsafeRawPointer, UnsafeMutableRawPointer, Int
+    ) -> Void
+
+    /// `dst` panels `[⌈n / panelWidth⌉][k][panelWidth]` = transpose of `src` `[n][k]`, zero-padded.
+    ///
+    /// Arguments: n, k, src, its row stride, dst.
+    public typealias PackTransposed = @Sendable (
+        Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer
+    ) -> Void
+
+    /// `out[r] = max over S[r]`, −∞ for n = 0; NaN entries are passed over.
+    ///
+    /// Arguments: m, n, S, its row stride, out.
+    public typealias RowMaximum = @Sendable (
+        Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer
+    ) -> Void
+
+    /// `S[r] = exp2(scaleLog2 · S[r] − offset[r])` in place; `sum[r]` receives the row's sum unless nil.
+    ///
+    /// Arguments: m, n, S, its row stride, scaleLog2, offset, sum.
+    public typealias Exponentiate = @Sendable (
+        Int, Int, UnsafeMutableRawPointer, Int, Double, UnsafeRawPointer, UnsafeMutableRawPointer?
+    ) -> Void
+
+    /// `dP[r] = P[r] ∘ (scale · dP[r] − offset[r])` in place, which is dS for `offset = scale · delta`.
+    ///
+    /// Arguments: m, n, P, its row stride, dP, its row stride, scale, offset.
+    public typealias ScoreGradient = @Sendable (
+        Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int, Double, UnsafeRawPointer
+    ) -> Void
+
+    /// `C[r] = rowScale[r] · C[r]`, with zero where `rowScale[r]` is zero, whatever `C` holds there.
+    ///
+    /// Arguments: m, n, C, its row stride, rowScale.
+    public typealias ScaleRows = @Sendable (
+        Int, Int, UnsafeMutableRawPointer, Int, UnsafeRawPointer
+    ) -> Void
+
+    /// `out[r] = Σ A[r] ∘ B[r]`.
+    ///
+    /// Arguments: m, n, A, its row stride, B, its row stride, out.
+    public typealias RowDot = @Sendable (
+        Int, Int, UnsafeRawPointer, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer
+    ) -> Void
+
+    /// Whether every entry of `A` `[m][n]` is finite. Arguments: m, n, A, its row stride.
+    public typealias AllFinite = @Sendable (Int, Int, UnsafeRawPointer, Int) -> Bool
+
+    /// Runs `rounds` rounds of independent multiply-adds in registers; returns their count in FLOPs.
+    ///
+    /// Arguments: rounds, one scalar that takes the result, so that the work cannot be left out.
+    public typealias MultiplyAddLoop = @Sendable (Int, UnsafeMutableRawPointer) -> Int
+
+    /// Sums `n` scalars as fast as memory delivers them. Arguments: n, src, one scalar for the sum.
+    public typealias ReadStream = @Sendable (Int, UnsafeRawPointer, UnsafeMutableRawPointer) -> Void
+
+    /// "generic", "avx2", "avx512" or "neon".
+    public var name: StaticString
+    /// Bytes of the scalar type.
+    public var scalarSize: Int
+    /// Scalars in one vector register.
+    public var lanes: Int
+    /// Rows of the register tile of the GEMMs.
+    public var registerRows: Int
+    /// Columns of the register tile, and of a packed panel.
+    public var panelWidth: Int
+
+    /// S = Q Kᵀ over packed panels.
+    public var gemmPacked: PackedGEMM
+    /// S = Q Kᵀ for few rows, with B = K `[n][k]` as it lies in memory.
+    public var gemmNT: ScoreGEMM
+    /// O += P V.
+    public var gemmNN: GEMM
+    /// dV += Pᵀ dO: A is stored `[k][m]`.
+    public var gemmTN: GEMM
+    public var packTransposed: PackTransposed
+    public var rowMaximum: RowMaximum
+    public var exponentiate: Exponentiate
+    public var scoreGradient: ScoreGradient
+    public var scaleRows: ScaleRows
+    public var rowDot: RowDot
+    public var allFinite: AllFinite
+    public var multiplyAddLoop: MultiplyAddLoop
+    public var readStream: ReadStream
+
+    public init(
+        name: StaticString, scalarSize: Int, lanes: Int, registerRows: Int, panelWidth: Int,
+        gemmPacked: @escaping PackedGEMM, gemmNT: @escaping ScoreGEMM, gemmNN: @escaping GEMM,
+        gemmTN: @escaping GEMM, packTransposed: @escaping PackTransposed,
+        rowMaximum: @escaping RowMaximum, exponentiate: @escaping Exponentiate,
+        scoreGradient: @escaping ScoreGradient, scaleRows: @escaping ScaleRows,
+        rowDot: @escaping RowDot, allFinite: @escaping AllFinite,
+        multiplyAddLoop: @escaping MultiplyAddLoop, readStream: @escaping ReadStream
+    ) {
+        self.name = name
+        self.scalarSize = scalarSize
+        self.lanes = lanes
+        self.registerRows = registerRows
+        self.panelWidth = panelWidth
+        self.gemmPacked = gemmPacked
+        self.gemmNT = gemmNT
+        self.gemmNN = gemmNN
+        self.gemmTN = gemmTN
+        self.packTransposed = packTransposed
+        self.rowMaximum = rowMaximum
+        self.exponentiate = exponentiate
+        self.scoreGradient = scoreGradient
+        self.scaleRows = scaleRows
+        self.rowDot = rowDot
+        self.allFinite = allFinite
+        self.multiplyAddLoop = multiplyAddLoop
+        self.readStream = readStream
+    }
+
+    /// Scalars of scratch that a GEMM with inner length `k` needs: one packed panel and one register tile.
+    public func gemmScratch(depth k: Int) -> Int { (k + registerRows) * panelWidth }
+
+    /// Scalars that `packTransposed` writes for `n` rows of length `k`.
+    public func packedCount(rows n: Int, depth k: Int) -> Int {
+        (n + panelWidth - 1) / panelWidth * panelWidth * k
+    }
+}

@@ -1,0 +1,209 @@
+// The block GEMMs around the register tile. B is walked in panels of `panelWidth` columns; for each panel
+// the rows of A pass by in groups of `tileRows`, so that the panel stays in the nearest cache.
+
+/// `m` rows of A against `vectors` vectors of columns of B.
+@inline(__always)
+private func sweepRows<let vectors: Int>(
+    _ tile: RegisterTile<6, vectors>.Type, _ m: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator
+) {
+    var r = 0
+    while r + tileRows <= m {
+        RegisterTile<6, vectors>.multiply(k, a, b, c, row: r)
+        r += tileRows
+    }
+    if r + 4 <= m {
+        RegisterTile<4, vectors>.multiply(k, a, b, c, row: r)
+        r += 4
+    }
+    if r + 2 <= m {
+        RegisterTile<2, vectors>.multiply(k, a, b, c, row: r)
+        r += 2
+    }
+    if r < m { RegisterTile<1, vectors>.multiply(k, a, b, c, row: r) }
+}
+
+// One function a width, so that each register tile is compiled once and kept out of line.
+
+#if KERNEL_AVX512 || arch(arm64)
+@inline(never)
+private func sweep4(_ m: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator) {
+    sweepRows(RegisterTile<6, 4>.self, m, k, a, b, c)
+}
+#endif
+
+@inline(never)
+private func sweep2(_ m: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator) {
+    sweepRows(RegisterTile<6, 2>.self, m, k, a, b, c)
+}
+
+@inline(never)
+private func sweep1(_ m: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator) {
+    sweepRows(RegisterTile<6, 1>.self, m, k, a, b, c)
+}
+
+/// One panel of B: `width ≤ panelWidth` columns, of which B and C hold whole vectors.
+@inline(__always)
+private func multiplyPanel(
+    _ m: Int, _ width: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator
+) {
+    var b = b
+    var c = c
+    var left = (width + lanes - 1) / lanes
+    while left > 0 {
+        var vectors = 1
+        #if KERNEL_AVX512 || arch(arm64)
+        if left >= 4 { vectors = 4 } else if left >= 2 { vectors = 2 }
+        if vectors == 4 { sweep4(m, k, a, b, c) }
+        #else
+        if left >= 2 { vectors = 2 }
+        #endif
+        if vectors == 2 { sweep2(m, k, a, b, c) }
+        if vectors == 1 { sweep1(m, k, a, b, c) }
+        b.memory += vectors * lanes
+        c.memory += vectors * lanes
+        left -= vectors
+    }
+}
+
+/// A last panel whose columns do not end on a whole vector: B's panel is copied with padding, and the
+/// result takes the way through a buffer of `tileRows` rows, so that nothing beyond n is touched.
+@inline(__always)
+private func multiplyRaggedPanel(
+    _ m: Int, _ width: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator,
+    scratch: UnsafeMutablePointer<Scalar>
+) {
+    let panel = scratch + tileRows * panelWidth
+    copyPadded(rows: k, width, b, to: panel)
+    let padded = Operand(memory: UnsafePointer(panel), row: panelWidth, column: 1)
+    let buffer = Accumulator(memory: scratch, row: panelWidth, accumulate: false, rowScale: nil)
+    var r = 0
+    while r < m {
+        let rows = min(tileRows, m - r)
+        let ar = Operand(memory: a.memory + r * a.row, row: a.row, column: a.column)
+        multiplyPanel(rows, width, k, ar, padded, buffer)
+        for i in 0..<rows {
+            let to = c.memory + (r + i) * c.row
+            let from = scratch + i * panelWidth
+            let keep = c.rowScale.map { $0[r + i] } ?? 1
+            for d in 0..<width { to[d] = c.accumulate ? keep * to[d] + from[d] : from[d] }
+        }
+        r += rows
+    }
+}
+
+/// B as it lies in memory, `[k][n]`.
+@inline(__always)
+private func multiplyInPlace(
+    _ m: Int, _ n: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator,
+    scratch: UnsafeMutablePointer<Scalar>
+) {
+    var column = 0
+    while column < n {
+        let width = min(panelWidth, n - column)
+        var bp = b
+        var cp = c
+        bp.memory += column
+        cp.memory += column
+        if width % lanes == 0 {
+            multiplyPanel(m, width, k, a, bp, cp)
+        } else {
+            multiplyRaggedPanel(m, width, k, a, bp, cp, scratch: scratch)
+        }
+        column += panelWidth
+    }
+}
+
+/// S = Q Kᵀ over panels made by `packTransposed`.
+@inline(never)
+func gemmPacked(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int
+) {
+    let a = Operand(memory: scalars(a), row: aRow, column: 1)
+    var column = 0
+    while column < n {
+        let panel = Operand(memory: scalars(b) + column * k, row: panelWidth, column: 1)
+        let to = Accumulator(memory: scalars(c) + column, row: cRow, accumulate: false, rowScale: nil)
+        multiplyPanel(m, min(panelWidth, n - column), k, a, panel, to)
+        column += panelWidth
+    }
+}
+
+/// O += P V.
+@inline(never)
+func gemmNN(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
+) {
+    multiplyInPlace(
+        m, n, k, Operand(memory: scalars(a), row: aRow, column: 1),
+        Operand(memory: scalars(b), row: bRow, column: 1),
+        Accumulator(
+            memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars)),
+        scratch: scalars(scratch))
+}
+
+/// dV += Pᵀ dO: A is stored `[k][m]`, and its rows are `aRow` apart.
+@inline(never)
+func gemmTN(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
+) {
+    multiplyInPlace(
+        m, n, k, Operand(memory: scalars(a), row: 1, column: aRow),
+        Operand(memory: scalars(b), row: bRow, column: 1),
+        Accumulator(
+            memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars)),
+        scratch: scalars(scratch))
+}
+
+/// S = Q Kᵀ with K `[n][k]` as it lies in memory: dot products of rows, four keys at a time. For one or a
+/// few query rows, where packing K would cost more than the product.
+@inline(never)
+func gemmNT(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int
+) {
+    for r in 0..<m {
+        let q = scalars(a) + r * aRow
+        let s = scalars(c) + r * cRow
+        var j = 0
+        while j < n {
+            let keys = min(4, n - j)
+            let dots = dotRows(k, q, scalars(b) + j * bRow, bRow: bRow, count: keys)
+            for lane in 0..<keys { s[j + lane] = dots[lane] }
+            j += 4
+        }
+    }
+}
+
+/// The dot products of `q` with up to four rows; rows beyond `count` repeat the last.
+@inline(__always)
+private func dotRows(
+    _ k: Int, _ q: UnsafePointer<Scalar>, _ b: UnsafePointer<Scalar>, bRow: Int, count: Int
+) -> SIMD4<Scalar> {
+    let b1 = b + min(1, count - 1) * bRow
+    let b2 = b + min(2, count - 1) * bRow
+    let b3 = b + min(3, count - 1) * bRow
+    var sums = (Vector.zero, Vector.zero, Vector.zero, Vector.zero)
+    var d = 0
+    while d + lanes <= k {
+        let x = load(q + d)
+        sums.0 = fma(x, load(b + d), sums.0)
+        sums.1 = fma(x, load(b1 + d), sums.1)
+        sums.2 = fma(x, load(b2 + d), sums.2)
+        sums.3 = fma(x, load(b3 + d), sums.3)
+        d += lanes
+    }
+    if d < k {
+        let x = load(q + d, count: k - d, fill: 0)
+        sums.0 = fma(x, load(b + d, count: k - d, fill: 0), sums.0)
+        sums.1 = fma(x, load(b1 + d, count: k - d, fill: 0), sums.1)
+        sums.2 = fma(x, load(b2 + d, count: k - d, fill: 0), sums.2)
+        sums.3 = fma(x, load(b3 + d, count: k - d, fill: 0), sums.3)
+    }
+    return SIMD4(
+        horizontalSum(sums.0), horizontalSum(sums.1), horizontalSum(sums.2), horizontalSum(sums.3))
+}

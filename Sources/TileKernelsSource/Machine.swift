@@ -1,0 +1,32 @@
+// What the machine can do at best, measured with the same registers that the kernels use.
+
+/// Chains of multiply-adds, as many as the register tile has accumulators, so that neither latency nor
+/// memory limits them: the ceiling against which every speed is given.
+@inline(never)
+func multiplyAddLoop(_ rounds: Int, _ out: UnsafeMutableRawPointer) -> Int {
+    var sum = InlineArray<12, Vector>(repeating: .zero)
+    for chain in 0..<12 { sum[unchecked: chain] = broadcast(Scalar(chain)) }
+    let x = broadcast(scalars(out).pointee)
+    let y = broadcast(scalars(out).pointee + 1)
+    for _ in 0..<rounds {
+        for chain in 0..<12 { sum[unchecked: chain] = fma(sum[unchecked: chain], x, y) }
+    }
+    var total = Vector.zero
+    for chain in 0..<12 { total += sum[unchecked: chain] }
+    scalars(out).pointee = horizontalSum(total)
+    return rounds * 12 * lanes * 2
+}
+
+@inline(never)
+func readStream(_ n: Int, _ src: UnsafeRawPointer, _ out: UnsafeMutableRawPointer) {
+    let p = scalars(src)
+    var sum = InlineArray<8, Vector>(repeating: .zero)
+    var i = 0
+    while i + 8 * lanes <= n {
+        for chain in 0..<8 { sum[unchecked: chain] += load(p + i + chain * lanes) }
+        i += 8 * lanes
+    }
+    var total = Vector.zero
+    for chain in 0..<8 { total += sum[unchecked: chain] }
+    scalars(out).pointee = horizontalSum(total)
+}

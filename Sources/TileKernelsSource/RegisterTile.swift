@@ -1,0 +1,82 @@
+// The register tile: the one loop in which nearly all of the time goes.
+
+/// Rows of the register tile. With `tileVectors` columns of vectors its accumulators fill the register
+/// file, less what one row of B and one broadcast scalar of A take.
+#if KERNEL_AVX512 || arch(arm64)
+@inline(__always) var tileRows: Int { 6 }
+@inline(__always) var tileVectors: Int { 4 }  // 24 accumulators of 32 registers
+#else
+@inline(__always) var tileRows: Int { 6 }
+@inline(__always) var tileVectors: Int { 2 }  // 12 accumulators of 16 registers
+#endif
+
+/// Columns of the register tile, and of a packed panel.
+@inline(__always) var panelWidth: Int { tileVectors * lanes }
+
+/// A matrix operand: element (r, c) lies at `memory[r · row + c · column]`.
+struct Operand {
+    var memory: UnsafePointer<Scalar>
+    var row: Int
+    var column: Int
+}
+
+/// The result of a GEMM, rows `row` apart, and what becomes of its old contents.
+struct Accumulator {
+    var memory: UnsafeMutablePointer<Scalar>
+    var row: Int
+    /// Added to, rather than overwritten.
+    var accumulate: Bool
+    /// A factor for each row of the old contents, or nil for 1.
+    var rowScale: UnsafePointer<Scalar>?
+}
+
+/// `C[r][·] = keep · C[r][·] + Σ_k A[r][k] · B[k][·]` for `rows × vectors` vectors of C, held in registers
+/// over the whole of k.
+///
+/// The old C enters at the end, not at the start: the sum over one tile is then rounded at the size of
+/// that tile's terms, and the correction of the online softmax costs one multiply-add.
+enum RegisterTile<let rows: Int, let vectors: Int> {
+    /// - Parameters:
+    ///   - b: `[k][vectors · lanes]`, each row readable to whole vectors.
+    ///   - c: each row writable to whole vectors.
+    ///   - row: the first row, of A and of C.
+    @inline(__always)
+    static func multiply(_ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator, row: Int) {
+        var sum = InlineArray<rows, InlineArray<vectors, Vector>>(repeating: .init(repeating: .zero))
+        var ak = a.memory + row * a.row
+        var bk = b.memory
+        for _ in 0..<k {
+            var bv = InlineArray<vectors, Vector>(repeating: .zero)
+            for v in 0..<vectors { bv[unchecked: v] = load(bk + v * lanes) }
+            for r in 0..<rows {
+                let x = broadcast(ak[r * a.row])
+                for v in 0..<vectors {
+                    sum[unchecked: r][unchecked: v] = fma(x, bv[unchecked: v], sum[unchecked: r][unchecked: v])
+                }
+            }
+            ak += a.column
+            bk += b.row
+        }
+        let p = c.memory + row * c.row
+        if !c.accumulate {
+            for r in 0..<rows {
+                for v in 0..<vectors { store(sum[unchecked: r][unchecked: v], p + r * c.row + v * lanes) }
+            }
+        } else if let scale = c.rowScale {
+            for r in 0..<rows {
+                let keep = broadcast(scale[row + r])
+                for v in 0..<vectors {
+                    let q = p + r * c.row + v * lanes
+                    store(fma(load(q), keep, sum[unchecked: r][unchecked: v]), q)
+                }
+            }
+        } else {
+            for r in 0..<rows {
+                for v in 0..<vectors {
+                    let q = p + r * c.row + v * lanes
+                    store(load(q) + sum[unchecked: r][unchecked: v], q)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+// The passes over a tile of scores, and over the rows of a tile of output.
+
+@inline(never)
+func rowMaximum(
+    _ m: Int, _ n: Int, _ s: UnsafeRawPointer, _ sRow: Int, _ out: UnsafeMutableRawPointer
+) {
+    for r in 0..<m {
+        let row = scalars(s) + r * sRow
+        var m0 = broadcast(-Scalar.infinity)
+        var m1 = m0
+        var m2 = m0
+        var m3 = m0
+        var c = 0
+        while c + 4 * lanes <= n {
+            m0 = maximum(m0, load(row + c))
+            m1 = maximum(m1, load(row + c + lanes))
+            m2 = maximum(m2, load(row + c + 2 * lanes))
+            m3 = maximum(m3, load(row + c + 3 * lanes))
+            c += 4 * lanes
+        }
+        while c + lanes <= n {
+            m0 = maximum(m0, load(row + c))
+            c += lanes
+        }
+        if c < n { m1 = maximum(m1, load(row + c, count: n - c, fill: -.infinity)) }
+        scalars(out)[r] = horizontalMaximum(maximum(maximum(m0, m1), maximum(m2, m3)))
+    }
+}
+
+@inline(never)
+func exponentiate(
+    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ scaleLog2: Double,
+    _ offset: UnsafeRawPointer, _ sum: UnsafeMutableRawPointer?
+) {
+    let scale = broadcast(Scalar(scaleLog2))
+    for r in 0..<m {
+        let row = scalars(s) + r * sRow
+        let minusOffset = broadcast(-scalars(offset)[r])
+        var s0 = Vector.zero
+        var s1 = Vector.zero
+        var c = 0
+        while c + 2 * lanes <= n {
+            let p0 = exp2(fma(load(row + c), scale, minusOffset))
+            let p1 = exp2(fma(load(row + c + lanes), scale, minusOffset))
+            store(p0, row + c)
+            store(p1, row + c + lanes)
+            s0 += p0
+            s1 += p1
+            c += 2 * lanes
+        }
+        while c < n {
+            if c + lanes <= n {
+                let p = exp2(fma(load(row + c), scale, minusOffset))
+                store(p, row + c)
+                s0 += p
+            } else {
+                let p = exp2(fma(load(row + c, count: n - c, fill: -.infinity), scale, minusOffset))
+                store(p, row + c, count: n - c)
+                s1 += load(row + c, count: n - c, fill: 0)
+            }
+            c += lanes
+        }
+        if let sum { scalars(sum)[r] = horizontalSum(s0 + s1) }
+    }
+}
+
+@inline(never)
+func scoreGradient(
+    _ m: Int, _ n: Int, _ p: UnsafeRawPointer, _ pRow: Int, _ dP: UnsafeMutableRawPointer, _ dPRow: Int,
+    _ scale: Double, _ offset: UnsafeRawPointer
+) {
+    let scale = broadcast(Scalar(scale))
+    for r in 0..<m {
+        let prob = scalars(p) + r * pRow
+        let grad = scalars(dP) + r * dPRow
+        let minusOffset = broadcast(-scalars(offset)[r])
+        var c = 0
+        while c + lanes <= n {
+            store(load(prob + c) * fma(load(grad + c), scale, minusOffset), grad + c)
+            c += lanes
+        }
+        if c < n {
+            let dS =
+                load(prob + c, count: n - c, fill: 0)
+                * fma(load(grad + c, count: n - c, fill: 0), scale, minusOffset)
+            store(dS, grad + c, count: n - c)
+        }
+    }
+}
+
+@inline(never)
+func scaleRows(
+    _ m: Int, _ n: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer
+) {
+    for r in 0..<m {
+        let row = scalars(c) + r * cRow
+        let factor = scalars(rowScale)[r]
+        let scale = broadcast(factor)
+        var d = 0
+        while d + lanes <= n {
+            store(factor == 0 ? Vector.zero : load(row + d) * scale, row + d)
+            d += lanes
+        }
+        if d < n {
+            let x = load(row + d, count: n - d, fill: 0)
+            store(factor == 0 ? Vector.zero : x * scale, row + d, count: n - d)
+        }
+    }
+}
+
+@inline(never)
+func rowDot(
+    _ m: Int, _ n: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ out: UnsafeMutableRawPointer
+) {
+    for r in 0..<m {
+        let x = scalars(a) + r * aRow
+        let y = scalars(b) + r * bRow
+        var sum = Vector.zero
+        var d = 0
+        while d + lanes <= n {
+            sum = fma(load(x + d), load(y + d), sum)
+            d += lanes
+        }
+        if d < n {
+            sum = fma(load(x + d, count: n - d, fill: 0), load(y + d, count: n - d, fill: 0), sum)
+        }
+        scalars(out)[r] = horizontalSum(sum)
+    }
+}
+
+@inline(never)
+func allFinite(_ m: Int, _ n: Int, _ a: UnsafeRawPointer, _ aRow: Int) -> Bool {
+    // x · 0 is 0 for a finite x and NaN for any other, and NaN stays through the sum.
+    var probe = Vector.zero
+    for r in 0..<m {
+        let row = scalars(a) + r * aRow
+        var d = 0
+        while d + lanes <= n {
+            probe = fma(load(row + d), Vector.zero, probe)
+            d += lanes
+        }
+        if d < n { probe = fma(load(row + d, count: n - d, fill: 0), Vector.zero, probe) }
+    }
+    return horizontalSum(probe) == 0
+}

@@ -1,0 +1,167 @@
+// The vector type of this kernel target, and the spellings of vector operations that the compiler turns
+// into the one instruction meant. Measured on Swift 6.3: `pointwiseMax` and `.max()` are scalar loops,
+// and a conversion from floating point to integer is hundreds of instructions.
+
+#if KERNEL_F64
+typealias Scalar = Double
+typealias ScalarBits = UInt64
+#if KERNEL_AVX512
+typealias Vector = SIMD8<Double>
+typealias VectorBits = SIMD8<UInt64>
+#elseif KERNEL_AVX2
+typealias Vector = SIMD4<Double>
+typealias VectorBits = SIMD4<UInt64>
+#else
+typealias Vector = SIMD2<Double>
+typealias VectorBits = SIMD2<UInt64>
+#endif
+#else
+typealias Scalar = Float
+typealias ScalarBits = UInt32
+#if KERNEL_AVX512
+typealias Vector = SIMD16<Float>
+typealias VectorBits = SIMD16<UInt32>
+#elseif KERNEL_AVX2
+typealias Vector = SIMD8<Float>
+typealias VectorBits = SIMD8<UInt32>
+#else
+typealias Vector = SIMD4<Float>
+typealias VectorBits = SIMD4<UInt32>
+#endif
+#endif
+
+/// A square block of scalars: as many vectors as a vector has lanes.
+#if KERNEL_F64
+#if KERNEL_AVX512
+typealias VectorBlock = InlineArray<8, Vector>
+#elseif KERNEL_AVX2
+typealias VectorBlock = InlineArray<4, Vector>
+#else
+typealias VectorBlock = InlineArray<2, Vector>
+#endif
+#else
+#if KERNEL_AVX512
+typealias VectorBlock = InlineArray<16, Vector>
+#elseif KERNEL_AVX2
+typealias VectorBlock = InlineArray<8, Vector>
+#else
+typealias VectorBlock = InlineArray<4, Vector>
+#endif
+#endif
+
+/// Scalars in a vector register.
+@inline(__always) var lanes: Int { Vector.scalarCount }
+
+/// `a · b + c`, rounded once where the instruction set has the instruction. Baseline x86-64 has none,
+/// and `addingProduct` would call libm once a lane.
+@inline(__always)
+func fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector {
+    #if KERNEL_GENERIC && arch(x86_64)
+    a * b + c
+    #else
+    c.addingProduct(a, b)
+    #endif
+}
+
+@inline(__always)
+func broadcast(_ x: Scalar) -> Vector { Vector(repeating: x) }
+
+/// Reads `lanes` scalars at `p`, which may be unaligned.
+@inline(__always)
+func load(_ p: UnsafePointer<Scalar>) -> Vector {
+    UnsafeRawPointer(p).loadUnaligned(as: Vector.self)
+}
+
+/// Writes `lanes` scalars at `p`, which may be unaligned.
+@inline(__always)
+func store(_ v: Vector, _ p: UnsafeMutablePointer<Scalar>) {
+    UnsafeMutableRawPointer(p).storeBytes(of: v, as: Vector.self)
+}
+
+/// Reads `count < lanes` scalars at `p` and fills the rest.
+@inline(__always)
+func load(_ p: UnsafePointer<Scalar>, count: Int, fill: Scalar) -> Vector {
+    var v = broadcast(fill)
+    for lane in 0..<count { v[lane] = p[lane] }
+    return v
+}
+
+/// Writes the first `count < lanes` scalars.
+@inline(__always)
+func store(_ v: Vector, _ p: UnsafeMutablePointer<Scalar>, count: Int) {
+    for lane in 0..<count { p[lane] = v[lane] }
+}
+
+/// The larger of each pair; where `b` is NaN, `a`.
+@inline(__always)
+func maximum(_ a: Vector, _ b: Vector) -> Vector { a.replacing(with: b, where: b .> a) }
+
+@inline(__always)
+func horizontalSum(_ v: Vector) -> Scalar {
+    #if KERNEL_F64
+    #if KERNEL_AVX512
+    let h4 = v.lowHalf + v.highHalf
+    let h2 = h4.lowHalf + h4.highHalf
+    #elseif KERNEL_AVX2
+    let h2 = v.lowHalf + v.highHalf
+    #else
+    let h2 = v
+    #endif
+    return h2[0] + h2[1]
+    #else
+    #if KERNEL_AVX512
+    let h8 = v.lowHalf + v.highHalf
+    let h4 = h8.lowHalf + h8.highHalf
+    #elseif KERNEL_AVX2
+    let h4 = v.lowHalf + v.highHalf
+    #else
+    let h4 = v
+    #endif
+    let h2 = h4.lowHalf + h4.highHalf
+    return h2[0] + h2[1]
+    #endif
+}
+
+@inline(__always)
+func horizontalMaximum(_ v: Vector) -> Scalar {
+    #if KERNEL_F64
+    #if KERNEL_AVX512
+    let h4 = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
+    let h2 = h4.lowHalf.replacing(with: h4.highHalf, where: h4.highHalf .> h4.lowHalf)
+    #elseif KERNEL_AVX2
+    let h2 = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
+    #else
+    let h2 = v
+    #endif
+    return h2[0] > h2[1] ? h2[0] : h2[1]
+    #else
+    #if KERNEL_AVX512
+    let h8 = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
+    let h4 = h8.lowHalf.replacing(with: h8.highHalf, where: h8.highHalf .> h8.lowHalf)
+    #elseif KERNEL_AVX2
+    let h4 = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
+    #else
+    let h4 = v
+    #endif
+    let h2 = h4.lowHalf.replacing(with: h4.highHalf, where: h4.highHalf .> h4.lowHalf)
+    return h2[0] > h2[1] ? h2[0] : h2[1]
+    #endif
+}
+
+/// `a0 b0 a1 b1 …` over the lower halves.
+@inline(__always)
+func interleaveLow(_ a: Vector, _ b: Vector) -> Vector {
+    var v = Vector.zero
+    v.evenHalf = a.lowHalf
+    v.oddHalf = b.lowHalf
+    return v
+}
+
+/// `a0 b0 a1 b1 …` over the upper halves.
+@inline(__always)
+func interleaveHigh(_ a: Vector, _ b: Vector) -> Vector {
+    var v = Vector.zero
+    v.evenHalf = a.highHalf
+    v.oddHalf = b.highHalf
+    return v
+}
