@@ -31,7 +31,6 @@ let package = Package(
     platforms: [.macOS(.v26), .iOS(.v26), .tvOS(.v26), .watchOS(.v26), .visionOS(.v26)],
     products: [
         .library(name: "FlashAttention", targets: ["FlashAttention"]),
-        .executable(name: "fattn", targets: ["fattn"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
@@ -45,15 +44,5 @@ let package = Package(
             dependencies: ["AttentionCore", "TileKernelTable", "CProcessor"]
                 + kernelTargets.map { .init(stringLiteral: $0.name) }),
         .target(name: "FlashAttention", dependencies: ["AttentionCore", "AttentionCPU"]),
-        .target(name: "SafeTensors"),
-        .executableTarget(
-            name: "fattn",
-            dependencies: [
-                "FlashAttention", "SafeTensors",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ]),
-        .target(
-            name: "AttentionTestSupport", dependencies: ["FlashAttention"],
-            path: "Tests/AttentionTestSupport"),
     ]
 )

@@ -21,7 +21,7 @@ extension Attention {
             key: TensorView(memory(key), extents: shape.keyExtents, layout: layout),
             value: TensorView(memory(value), extents: shape.valueExtents, layout: layout),
             output: MutableTensorView(memory(&output), extents: shape.outputExtents, layout: layout),
-            logSumExp: memory(&logSumExp), keyLengths: keyLengths.map { memory($0) })
+            logSumExp: memory(&logSumExp), keyLengths: memory(keyLengths))
     }
 
     /// Computes dQ, dK and dV over dense memory.
@@ -52,7 +52,7 @@ extension Attention {
             keyGradient: MutableTensorView(memory(&keyGradient), extents: shape.keyExtents, layout: layout),
             valueGradient: MutableTensorView(
                 memory(&valueGradient), extents: shape.valueExtents, layout: layout),
-            keyLengths: keyLengths.map { memory($0) })
+            keyLengths: memory(keyLengths))
     }
 }
 
@@ -63,4 +63,8 @@ private func memory<T: BitwiseCopyable>(_ span: Span<T>) -> UnsafeBufferPointer<
 
 private func memory<T: BitwiseCopyable>(_ span: inout MutableSpan<T>) -> UnsafeMutableBufferPointer<T> {
     span.withUnsafeMutableBufferPointer { $0 }
+}
+
+private func memory(_ span: Span<Int32>?) -> UnsafeBufferPointer<Int32>? {
+    if let span { memory(span) } else { nil }
 }

@@ -41,11 +41,11 @@ public struct TileKernelTable: Sendable {
         Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer
     ) -> Void
 
-    /// `out[r] = max over S[r]`, −∞ for n = 0; NaN entries are passed over.
+    /// `out[r] = max over scaleLog2 · S[r]`, −∞ for n = 0; NaN entries are passed over.
     ///
-    /// Arguments: m, n, S, its row stride, out.
+    /// Arguments: m, n, S, its row stride, scaleLog2, out.
     public typealias RowMaximum = @Sendable (
-        Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer
+        Int, Int, UnsafeRawPointer, Int, Double, UnsafeMutableRawPointer
     ) -> Void
 
     /// `S[r] = exp2(scaleLog2 · S[r] − offset[r])` in place; `sum[r]` receives the row's sum unless nil.

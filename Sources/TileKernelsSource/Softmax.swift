@@ -2,8 +2,10 @@
 
 @inline(never)
 func rowMaximum(
-    _ m: Int, _ n: Int, _ s: UnsafeRawPointer, _ sRow: Int, _ out: UnsafeMutableRawPointer
+    _ m: Int, _ n: Int, _ s: UnsafeRawPointer, _ sRow: Int, _ scaleLog2: Double,
+    _ out: UnsafeMutableRawPointer
 ) {
+    let scale = broadcast(Scalar(scaleLog2))
     for r in 0..<m {
         let row = scalars(s) + r * sRow
         var m0 = broadcast(-Scalar.infinity)
@@ -12,17 +14,17 @@ func rowMaximum(
         var m3 = m0
         var c = 0
         while c + 4 * lanes <= n {
-            m0 = maximum(m0, load(row + c))
-            m1 = maximum(m1, load(row + c + lanes))
-            m2 = maximum(m2, load(row + c + 2 * lanes))
-            m3 = maximum(m3, load(row + c + 3 * lanes))
+            m0 = maximum(m0, load(row + c) * scale)
+            m1 = maximum(m1, load(row + c + lanes) * scale)
+            m2 = maximum(m2, load(row + c + 2 * lanes) * scale)
+            m3 = maximum(m3, load(row + c + 3 * lanes) * scale)
             c += 4 * lanes
         }
         while c + lanes <= n {
-            m0 = maximum(m0, load(row + c))
+            m0 = maximum(m0, load(row + c) * scale)
             c += lanes
         }
-        if c < n { m1 = maximum(m1, load(row + c, count: n - c, fill: -.infinity)) }
+        if c < n { m1 = maximum(m1, load(row + c, count: n - c, fill: row[c]) * scale) }
         scalars(out)[r] = horizontalMaximum(maximum(maximum(m0, m1), maximum(m2, m3)))
     }
 }

@@ -30,6 +30,22 @@ typealias VectorBits = SIMD4<UInt32>
 #endif
 #endif
 
+#if KERNEL_F64
+#if KERNEL_AVX512
+typealias HalfVector = SIMD4<Double>
+#elseif KERNEL_AVX2
+typealias HalfVector = SIMD2<Double>
+#endif
+#else
+#if KERNEL_AVX512
+typealias HalfVector = SIMD8<Float>
+#elseif KERNEL_AVX2
+typealias HalfVector = SIMD4<Float>
+#else
+typealias HalfVector = SIMD2<Float>
+#endif
+#endif
+
 /// A square block of scalars: as many vectors as a vector has lanes.
 #if KERNEL_F64
 #if KERNEL_AVX512
@@ -151,17 +167,29 @@ func horizontalMaximum(_ v: Vector) -> Scalar {
 /// `a0 b0 a1 b1 …` over the lower halves.
 @inline(__always)
 func interleaveLow(_ a: Vector, _ b: Vector) -> Vector {
-    var v = Vector.zero
-    v.evenHalf = a.lowHalf
-    v.oddHalf = b.lowHalf
-    return v
+    #if KERNEL_F64 && KERNEL_GENERIC
+    Vector(a[0], b[0])
+    #else
+    interleave(a.lowHalf, b.lowHalf)
+    #endif
 }
 
 /// `a0 b0 a1 b1 …` over the upper halves.
 @inline(__always)
 func interleaveHigh(_ a: Vector, _ b: Vector) -> Vector {
+    #if KERNEL_F64 && KERNEL_GENERIC
+    Vector(a[1], b[1])
+    #else
+    interleave(a.highHalf, b.highHalf)
+    #endif
+}
+
+#if !(KERNEL_F64 && KERNEL_GENERIC)
+@inline(__always)
+private func interleave(_ a: HalfVector, _ b: HalfVector) -> Vector {
     var v = Vector.zero
-    v.evenHalf = a.highHalf
-    v.oddHalf = b.highHalf
+    v.evenHalf = a
+    v.oddHalf = b
     return v
 }
+#endif

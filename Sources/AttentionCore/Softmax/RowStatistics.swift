@@ -28,17 +28,16 @@ package struct RowStatistics<Scalar: AttentionElement> {
     /// Takes a tile's row maxima in: m becomes the new maximum, l is corrected to it.
     ///
     /// - Parameters:
-    ///   - tileMaximum: maxima of the raw scores, `[rows]`; becomes what `exp2` has to subtract, which is m,
+    ///   - tileMaximum: maxima of the scores in units of log2, `[rows]`; becomes what `exp2` has to subtract, which is m,
     ///     or 0 in a row that has seen no key (−∞ − −∞ would be NaN).
     ///   - correction: receives exp2(m_old − m_new), the factor on what was summed so far, `[rows]`.
     package func update(
-        _ rows: Int, tileMaximum: UnsafeMutablePointer<Scalar>, scaleLog2: Scalar,
+        _ rows: Int, tileMaximum: UnsafeMutablePointer<Scalar>,
         correction: UnsafeMutablePointer<Scalar>
     ) {
         for r in 0..<rows {
             let old = maximum[r]
-            let candidate = tileMaximum[r] * scaleLog2
-            let new = candidate > old ? candidate : old
+            let new = tileMaximum[r] > old ? tileMaximum[r] : old
             maximum[r] = new
             tileMaximum[r] = Self.subtrahend(new)
             correction[r] = old == new && old.isFinite ? 1 : Scalar.exp2(old - Self.subtrahend(new))
@@ -49,6 +48,41 @@ package struct RowStatistics<Scalar: AttentionElement> {
     /// Adds a tile's row sums.
     package func add(_ rows: Int, tileSum: UnsafePointer<Scalar>) {
         for r in 0..<rows { sum[r] += tileSum[r] }
+    }
+
+    /// Merges in the statistics of other keys, m̃ and l̃, and gives the factors that merge the outputs:
+    /// `O = oldFactor · O + newFactor · Õ` for a normalised O and an unnormalised Õ is normalised again.
+    ///
+    /// - Parameters:
+    ///   - tileMaximum, tileSum: m̃ and l̃, `[rows]`.
+    ///   - oldFactor, newFactor: receive l exp2(m − m_new) / l_new and exp2(m̃ − m_new) / l_new, 0 in rows
+    ///     that have seen no key, `[rows]`.
+    package func merge(
+        _ rows: Int, tileMaximum: UnsafePointer<Scalar>, tileSum: UnsafePointer<Scalar>,
+        oldFactor: UnsafeMutablePointer<Scalar>, newFactor: UnsafeMutablePointer<Scalar>
+    ) {
+        for r in 0..<rows {
+            let new = tileMaximum[r] > maximum[r] ? tileMaximum[r] : maximum[r]
+            let subtrahend = Self.subtrahend(new)
+            let old = sum[r] * Scalar.exp2(maximum[r] - subtrahend)
+            let factor = Scalar.exp2(tileMaximum[r] - subtrahend)
+            maximum[r] = new
+            sum[r] = old + factor * tileSum[r]
+            oldFactor[r] = sum[r] == 0 ? 0 : old / sum[r]
+            newFactor[r] = sum[r] == 0 ? 0 : factor / sum[r]
+        }
+    }
+
+    /// What exp2 has to subtract for a maximum: itself, or 0 for the −∞ of a row without keys.
+    package static func subtrahends(
+        _ rows: Int, of maximum: UnsafePointer<Scalar>, into offset: UnsafeMutablePointer<Scalar>
+    ) {
+        for r in 0..<rows { offset[r] = subtrahend(maximum[r]) }
+    }
+
+    /// The statistics of the rows from `row` on.
+    package func rows(from row: Int) -> RowStatistics {
+        RowStatistics(maximum: maximum + row, sum: sum + row)
     }
 
     /// lse = m + ln l, and the factor 1/l that normalises the output.

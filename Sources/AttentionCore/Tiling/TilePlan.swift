@@ -23,7 +23,7 @@ public struct TilePlan: Hashable, Sendable {
         public let keyTile: Int
         /// Rows of Q.
         public let queries: Range<Int>
-        /// Rows of K and V: those of key tile j that at least one row here may see.
+        /// Rows of K and V: from the start of key tile j to the last that some row here may see.
         public let keys: Range<Int>
         public let zone: Zone
     }
@@ -97,7 +97,8 @@ public struct TilePlan: Hashable, Sendable {
     /// The tile where query tile i meets key tile j, which it visits.
     public func tile(_ i: Int, _ j: Int) -> Tile {
         let rows = queries(i)
-        let keys = keys(j).clamped(to: visibleKeys(rows))
+        let all = keys(j)
+        let keys = all.lowerBound..<max(all.lowerBound, min(all.upperBound, visibleKeys(rows).upperBound))
         var zone: Zone = rows.count == sizes.queries && keys.count == sizes.keys ? .full : .edge
         if let first = rows.first, let last = rows.last,
             visibleKeys(row: first).upperBound < keys.upperBound

@@ -1,0 +1,122 @@
+import AttentionCore
+
+/// The gradients of attention as they are derived, with P and dS whole in memory.
+///
+/// Source: the standard implementation that Dao et al., arXiv 2205.14135, give as Algorithm 3:
+///
+///  1. P = softmax(scale · Q Kᵀ), written to memory (the paper reads the forward pass's P, which the
+///     library does not keep).
+///  2. dP = dO Vᵀ; dS = P ∘ (dP − rowsum(P ∘ dP)), written to memory.
+///  3. dQ = scale · dS K.
+///  4. dV = Pᵀ dO; dK = scale · dSᵀ Q.
+///
+/// Each step runs over all tiles of all heads before the next begins. The lse of the forward pass is not
+/// used, nor is O.
+enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
+    typealias Operands = BackwardOperands<Scalar>
+    typealias Forward = NaiveForward<Scalar>
+    typealias Scratch = Forward.Scratch
+
+    struct Shared {
+        /// `[B·H·Nq][Nk]` each.
+        let P, dS: MutableBlock<Scalar>
+        /// The lse that step 1 finds again: `[B, H, Nq]`.
+        let lse: UnsafeMutablePointer<Scalar>
+    }
+
+    static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared {
+        let (rows, Nk) = (c.shape.rowCount, c.shape.keyLength)
+        return Shared(
+            P: arena.block(rows, Nk, stride: c.paddedColumns(Nk)),
+            dS: arena.block(rows, Nk, stride: c.paddedColumns(Nk)), lse: arena.take(rows, of: Scalar.self))
+    }
+
+    static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch { Forward.scratch(c, &arena) }
+
+    static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
+        let shared = memory.shared { Self.shared(c, &$0) }
+        // 1. P = softmax(S)
+        Forward.forEachQueryTile(c, memory) { b, h, i, scratch in
+            let plan = c.plan(b, x.keyLengths)
+            let P = Forward.rows(shared.P, c, b, h, plan, i)
+            Forward.scores(plan, i, x.query, b, h, x.key, h / c.shape.groupSize, scratch, into: P)
+            Forward.softmax(
+                P, scratch, logSumExp: shared.lse + c.shape.row(b, h, plan.queries(i).lowerBound))
+        }
+        // 2. dS = P ∘ (dP − rowsum(P ∘ dP))
+        Forward.forEachQueryTile(c, memory) { b, h, i, scratch in
+            scoreGradient(b, h, i, c, x, shared, scratch)
+        }
+        // 3. dQ = dS K
+        Forward.forEachQueryTile(c, memory) { b, h, i, scratch in
+            let plan = c.plan(b, x.keyLengths)
+            let dS = Forward.rows(shared.dS, c, b, h, plan, i)
+            let dQi = x.queryGradient.block(b, h, plan.queries(i))
+            dQi.fill(0)
+            for j in plan.keyTiles(forQueryTile: i) {
+                let tile = plan.tile(i, j)
+                scratch.steps.accumulate(
+                    dS.columns(tile.keys), x.key.block(b, h / c.shape.groupSize, tile.keys), into: dQi,
+                    keep: .everything, tile, plan)
+            }
+        }
+        // 4. dV = Pᵀ dO; dK = dSᵀ Q
+        let (Hkv, Tc) = (c.shape.keyValueHeads, c.keyTileCount)
+        parallelTiles(
+            c.shape.batch * Hkv * Tc, threads: c.threads,
+            scratch: { memory.worker($0) { Self.scratch(c, &$0) } }
+        ) { task, scratch in
+            keyTile(task % Tc, task / (Hkv * Tc), task / Tc % Hkv, c, x, shared, scratch)
+        }
+    }
+
+    private static func scoreGradient(
+        _ b: Int, _ h: Int, _ i: Int, _ c: CPUContext, _ x: Operands, _ shared: Shared, _ scratch: Scratch
+    ) {
+        let plan = c.plan(b, x.keyLengths)
+        let steps = scratch.steps
+        let P = Forward.rows(shared.P, c, b, h, plan, i)
+        let dP = Forward.rows(shared.dS, c, b, h, plan, i)
+        let dOi = x.outputGradient.block(b, h, plan.queries(i))
+        var done = 0
+        for j in plan.keyTiles(forQueryTile: i) {
+            let tile = plan.tile(i, j)
+            let Vj = x.value.block(b, h / c.shape.groupSize, tile.keys)
+            let dPij = dP.columns(tile.keys)
+            steps.scores(dOi, steps.prepare(Vj, forRows: dOi.rows, panels: scratch.panels), into: dPij)
+            steps.maskGradient(dPij, tile, plan)
+            done = tile.keys.upperBound
+        }
+        dP.columns(done..<plan.keyLength).fill(0)
+        steps.rowDot(P.readOnly, dP.readOnly, into: scratch.correction)
+        for r in 0..<P.rows { scratch.correction[r] *= Scalar(steps.scale) }
+        steps.scoreGradient(P, dP, scaledDelta: scratch.correction)
+        for j in plan.keyTiles(forQueryTile: i) {
+            let tile = plan.tile(i, j)
+            steps.maskGradient(dP.columns(tile.keys), tile, plan)
+        }
+    }
+
+    private static func keyTile(
+        _ j: Int, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ shared: Shared, _ scratch: Scratch
+    ) {
+        let plan = c.plan(b, x.keyLengths)
+        guard j < plan.keyTileCount else { return }
+        let dK = x.keyGradient.block(b, hkv, plan.keys(j))
+        let dV = x.valueGradient.block(b, hkv, plan.keys(j))
+        dK.fill(0)
+        dV.fill(0)
+        for h in hkv * c.shape.groupSize..<(hkv + 1) * c.shape.groupSize {
+            for i in plan.queryTiles(forKeyTile: j) {
+                let tile = plan.tile(i, j)
+                let P = Forward.rows(shared.P, c, b, h, plan, i).columns(tile.keys)
+                let dS = Forward.rows(shared.dS, c, b, h, plan, i).columns(tile.keys)
+                scratch.steps.accumulateTransposed(
+                    P, x.outputGradient.block(b, h, tile.queries), into: dV.rows(0..<tile.keys.count), tile,
+                    plan)
+                scratch.steps.accumulateTransposed(
+                    dS, x.query.block(b, h, tile.queries), into: dK.rows(0..<tile.keys.count), tile, plan)
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+import AttentionCore
+import CProcessor
+import Synchronization
+
+/// Attention on the CPU: one planned problem, with working memory kept from call to call.
+package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
+    package typealias Element = Scalar
+    package let configuration: AttentionConfiguration
+    private let forwardContext, backwardContext: CPUContext
+    private let forwardMemory, backwardMemory: WorkspacePool
+
+    /// - Throws: `AttentionError` when kernels or a library are asked for that are not there.
+    package init(shape: AttentionShape, options: AttentionOptions) throws(AttentionError) {
+        let kernelSet = try KernelSelection.choose(options.kernels)
+        let kernels = Scalar.tileKernels(kernelSet)
+        let gemm = options.gemm ?? .simd
+        let blas: BLAS? = if gemm == .openblas { try BLAS.shared() } else { nil }
+        let threads = options.threads ?? Int(processor_count())
+        let scale = options.softmaxScale ?? 1 / Double(shape.headSize).squareRoot()
+        func context(_ pass: AttentionPass) -> CPUContext {
+            CPUContext(
+                shape: shape, mask: options.mask, softmaxScale: scale,
+                tiles: TileTuning.sizes(shape, options, pass, gemm, scalarSize: kernels.scalarSize),
+                threads: threads, kernels: kernels, blas: blas)
+        }
+        forwardContext = context(.forward)
+        backwardContext = context(.backward)
+        let forward = ForwardRun<Scalar>.layout(options.algorithm, forwardContext)
+        let backward = BackwardRun<Scalar>.layout(options.algorithm, backwardContext)
+        forwardMemory = WorkspacePool(forward)
+        backwardMemory = WorkspacePool(backward)
+        configuration = AttentionConfiguration(
+            algorithm: options.algorithm, gemm: gemm, kernels: kernelSet, threads: threads,
+            softmaxScale: scale, forwardTiles: forwardContext.tiles, backwardTiles: backwardContext.tiles,
+            forwardWorkspaceBytes: forward.byteCount, backwardWorkspaceBytes: backward.byteCount)
+    }
+
+    package func forward(_ operands: ForwardOperands<Scalar>) throws(AttentionError) {
+        guard !operands.output.extents.isEmpty else { return }
+        try forwardMemory.withMemory { memory in
+            Scalar.run(
+                ForwardRun(
+                    algorithm: configuration.algorithm, context: forwardContext, operands: operands,
+                    memory: memory))
+        }
+    }
+
+    package func backward(_ operands: BackwardOperands<Scalar>) throws(AttentionError) {
+        clearMissingKeys(operands)
+        guard !operands.output.extents.isEmpty else { return }
+        try backwardMemory.withMemory { memory in
+            Scalar.run(
+                BackwardRun(
+                    algorithm: configuration.algorithm, context: backwardContext, operands: operands,
+                    memory: memory))
+        }
+    }
+
+    /// Keys that do not exist have gradients of 0, and no algorithm visits them; without queries that holds
+    /// for every key.
+    private func clearMissingKeys(_ x: BackwardOperands<Scalar>) {
+        let shape = backwardContext.shape
+        guard !x.key.extents.isEmpty else { return }
+        for b in 0..<shape.batch {
+            let length = x.keyLengths.map { Int($0[b]) } ?? shape.keyLength
+            let missing = (shape.queryLength == 0 ? 0 : length)..<shape.keyLength
+            guard !missing.isEmpty else { continue }
+            for h in 0..<shape.keyValueHeads {
+                x.keyGradient.block(b, h, missing).fill(0)
+                x.valueGradient.block(b, h, missing).fill(0)
+            }
+        }
+    }
+}
+
+extension TensorExtents {
+    fileprivate var isEmpty: Bool { count == 0 }
+}
+
+/// One forward call, ready to run.
+package struct ForwardRun<Scalar: CPUScalar> {
+    let algorithm: AttentionAlgorithm
+    let context: CPUContext
+    let operands: ForwardOperands<Scalar>
+    let memory: WorkMemory
+
+    static func layout(_ algorithm: AttentionAlgorithm, _ context: CPUContext) -> WorkspaceLayout {
+        switch algorithm {
+        case .naive: WorkspaceLayout(NaiveForward<Scalar>.self, context)
+        case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxForward<Scalar>.self, context)
+        case .flashAttention1: WorkspaceLayout(FlashAttention1Forward<Scalar>.self, context)
+        case .flashAttention2: WorkspaceLayout(FlashAttention2Forward<Scalar>.self, context)
+        }
+    }
+
+    func execute() {
+        withBLAS(context.blas) {
+            switch algorithm {
+            case .naive: NaiveForward.run(context, operands, memory)
+            case .onlineSoftmax: OnlineSoftmaxForward.run(context, operands, memory)
+            case .flashAttention1: FlashAttention1Forward.run(context, operands, memory)
+            case .flashAttention2: FlashAttention2Forward.run(context, operands, memory)
+            }
+        }
+    }
+}
+
+/// One backward call, ready to run.
+package struct BackwardRun<Scalar: CPUScalar> {
+    let algorithm: AttentionAlgorithm
+    let context: CPUContext
+    let operands: BackwardOperands<Scalar>
+    let memory: WorkMemory
+
+    static func layout(_ algorithm: AttentionAlgorithm, _ context: CPUContext) -> WorkspaceLayout {
+        switch algorithm {
+        case .naive: WorkspaceLayout(NaiveBackward<Scalar>.self, context)
+        case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxBackward<Scalar>.self, context)
+        case .flashAttention1: WorkspaceLayout(FlashAttention1Backward<Scalar>.self, context)
+        case .flashAttention2: WorkspaceLayout(FlashAttention2Backward<Scalar>.self, context)
+        }
+    }
+
+    func execute() {
+        withBLAS(context.blas) {
+            switch algorithm {
+            case .naive: NaiveBackward.run(context, operands, memory)
+            case .onlineSoftmax: OnlineSoftmaxBackward.run(context, operands, memory)
+            case .flashAttention1: FlashAttention1Backward.run(context, operands, memory)
+            case .flashAttention2: FlashAttention2Backward.run(context, operands, memory)
+            }
+        }
+    }
+}
+
+/// Our workers are the parallelism, so BLAS runs each product on the thread that asks for it.
+private func withBLAS(_ blas: BLAS?, _ body: () -> Void) {
+    if let blas { blas.withSingleThreads(body) } else { body() }
+}

@@ -1,0 +1,129 @@
+import AttentionCore
+
+/// Attention as it is defined, with S and P whole in memory.
+///
+/// Source: the standard implementation that Dao et al., arXiv 2205.14135, give as Algorithm 0:
+///
+///  1. S = Q Kᵀ, written to memory.
+///  2. P = softmax(S), read and written; the lse comes with it.
+///  3. O = P V.
+///
+/// Each step runs over all tiles of all heads before the next begins.
+enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
+    typealias Operands = ForwardOperands<Scalar>
+
+    struct Shared {
+        /// `[B·H·Nq][Nk]`
+        let S: MutableBlock<Scalar>
+    }
+
+    struct Scratch {
+        let steps: TileSteps<Scalar>
+        /// K_jᵀ in panels, or V_jᵀ in the backward pass.
+        let panels: UnsafeMutablePointer<Scalar>
+        /// `[Br]` each.
+        let statistics: RowStatistics<Scalar>
+        let maximum, correction: UnsafeMutablePointer<Scalar>
+    }
+
+    static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared {
+        Shared(
+            S: arena.block(c.shape.rowCount, c.shape.keyLength, stride: c.paddedColumns(c.shape.keyLength)))
+    }
+
+    static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
+        let Br = c.tileRows
+        let widest = max(c.shape.headSize, c.shape.valueHeadSize)
+        return Scratch(
+            steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
+            panels: arena.take(c.kernels.packedCount(rows: c.tileKeys, depth: widest), of: Scalar.self),
+            statistics: RowStatistics(
+                maximum: arena.take(Br, of: Scalar.self), sum: arena.take(Br, of: Scalar.self)),
+            maximum: arena.take(Br, of: Scalar.self), correction: arena.take(Br, of: Scalar.self))
+    }
+
+    static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
+        let S = memory.shared { Self.shared(c, &$0) }.S
+        // 1. S = Q Kᵀ
+        forEachQueryTile(c, memory) { b, h, i, scratch in
+            let plan = c.plan(b, x.keyLengths)
+            scores(plan, i, x.query, b, h, x.key, h / c.shape.groupSize, scratch, into: rows(S, c, b, h, plan, i))
+        }
+        // 2. P = softmax(S)
+        forEachQueryTile(c, memory) { b, h, i, scratch in
+            let plan = c.plan(b, x.keyLengths)
+            let lse = x.logSumExp.baseAddress.unsafelyUnwrapped
+            softmax(
+                rows(S, c, b, h, plan, i), scratch,
+                logSumExp: lse + c.shape.row(b, h, plan.queries(i).lowerBound))
+        }
+        // 3. O = P V
+        forEachQueryTile(c, memory) { b, h, i, scratch in
+            let plan = c.plan(b, x.keyLengths)
+            let P = rows(S, c, b, h, plan, i)
+            let Oi = x.output.block(b, h, plan.queries(i))
+            Oi.fill(0)
+            for j in plan.keyTiles(forQueryTile: i) {
+                let tile = plan.tile(i, j)
+                scratch.steps.accumulate(
+                    P.columns(tile.keys), x.value.block(b, h / c.shape.groupSize, tile.keys), into: Oi,
+                    keep: .everything, tile, plan)
+            }
+        }
+    }
+
+    // MARK: The steps, which the backward pass shares
+
+    static func forEachQueryTile(
+        _ c: CPUContext, _ memory: WorkMemory, _ body: (Int, Int, Int, Scratch) -> Void
+    ) {
+        let (H, Tr) = (c.shape.heads, c.queryTileCount)
+        parallelTiles(
+            c.shape.batch * H * Tr, threads: c.threads, scratch: { memory.worker($0) { Self.scratch(c, &$0) } }
+        ) { task, scratch in
+            body(task / (H * Tr), task / Tr % H, Tr - 1 - task % Tr, scratch)
+        }
+    }
+
+    /// The rows of query tile i in a `[B·H·Nq][Nk]` matrix, as far as keys exist.
+    static func rows(
+        _ S: MutableBlock<Scalar>, _ c: CPUContext, _ b: Int, _ h: Int, _ plan: TilePlan, _ i: Int
+    ) -> MutableBlock<Scalar> {
+        let first = c.shape.row(b, h, 0)
+        let queries = plan.queries(i)
+        return S.rows(first + queries.lowerBound..<first + queries.upperBound).columns(0..<plan.keyLength)
+    }
+
+    /// S = Q Kᵀ for the rows of query tile i, and −∞ where the mask hides a key.
+    static func scores(
+        _ plan: TilePlan, _ i: Int, _ query: TensorView<Scalar>, _ b: Int, _ h: Int,
+        _ key: TensorView<Scalar>, _ hkv: Int, _ scratch: Scratch, into S: MutableBlock<Scalar>
+    ) {
+        let Qi = query.block(b, h, plan.queries(i))
+        var done = 0
+        for j in plan.keyTiles(forQueryTile: i) {
+            let tile = plan.tile(i, j)
+            let Sij = S.columns(tile.keys)
+            let Kj = key.block(b, hkv, tile.keys)
+            scratch.steps.scores(
+                Qi, scratch.steps.prepare(Kj, forRows: Qi.rows, panels: scratch.panels), into: Sij)
+            scratch.steps.maskTile(Sij, tile, plan)
+            done = tile.keys.upperBound
+        }
+        S.columns(done..<plan.keyLength).fill(scratch.steps.masked)
+    }
+
+    /// P = softmax(S) in place, and the lse.
+    static func softmax(
+        _ S: MutableBlock<Scalar>, _ scratch: Scratch, logSumExp: UnsafeMutablePointer<Scalar>
+    ) {
+        let (steps, statistics) = (scratch.steps, scratch.statistics)
+        statistics.reset(S.rows)
+        steps.rowMaximum(S, into: scratch.maximum)
+        statistics.update(S.rows, tileMaximum: scratch.maximum, correction: scratch.correction)
+        steps.exponentiate(S, offset: scratch.maximum, sum: scratch.correction)
+        statistics.add(S.rows, tileSum: scratch.correction)
+        statistics.finish(S.rows, inverse: scratch.correction, logSumExp: logSumExp)
+        steps.scaleRows(S, by: scratch.correction)
+    }
+}

@@ -1,0 +1,36 @@
+import AttentionCore
+
+/// Hands out pieces of one block of memory in order, aligned to cache lines. Without a block it only
+/// counts, so that the code which lays memory out is also the code which measures it.
+struct Arena {
+    private let base: UnsafeMutableRawPointer
+    private(set) var used = 0
+
+    /// Counts.
+    init() { base = UnsafeMutableRawPointer(bitPattern: AlignedBuffer.alignment).unsafelyUnwrapped }
+
+    /// Hands out the memory at `base`, of which the caller has made sure that it is enough.
+    init(_ base: UnsafeMutableRawPointer) { self.base = base }
+
+    /// `count` elements, uninitialised.
+    mutating func take<T: ~Copyable>(_ count: Int, of type: T.Type) -> UnsafeMutablePointer<T> {
+        let start = used
+        used = Arena.roundUp(start + count * MemoryLayout<T>.stride, to: AlignedBuffer.alignment)
+        return (base + start).bindMemory(to: T.self, capacity: count)
+    }
+
+    static func roundUp(_ n: Int, to multiple: Int) -> Int { (n + multiple - 1) / multiple * multiple }
+}
+
+extension Arena {
+    /// A matrix of our own, rows `stride` scalars apart.
+    mutating func block<Scalar>(_ rows: Int, _ columns: Int, stride: Int) -> MutableBlock<Scalar> {
+        MutableBlock(
+            memory: take(rows * stride, of: Scalar.self), rows: rows, columns: columns, stride: stride)
+    }
+}
+
+extension AttentionShape {
+    /// The place of a query row in a `[B, H, Nq]` array.
+    func row(_ b: Int, _ h: Int, _ n: Int) -> Int { (b * heads + h) * queryLength + n }
+}

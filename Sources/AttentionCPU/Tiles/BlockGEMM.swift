@@ -1,0 +1,116 @@
+import AttentionCore
+import TileKernelTable
+
+/// The three products of blocks that attention is made of, by our micro-kernels or by BLAS.
+struct BlockGEMM<Scalar: CPUScalar> {
+    let kernels: TileKernelTable
+    /// BLAS, if it multiplies.
+    let blas: BLAS?
+    /// One packed panel, for ragged edges.
+    let scratch: UnsafeMutablePointer<Scalar>
+
+    /// Up to so many rows of A, packing B costs more than it saves (measured: `Docs/Performance.md`).
+    static var rowsWithoutPacking: Int { 3 }
+
+    /// What becomes of the old contents of a product's destination.
+    enum Keep {
+        /// They are overwritten.
+        case nothing
+        /// They are added to.
+        case everything
+        /// Row r is multiplied by element r, then added to.
+        case scaled(UnsafePointer<Scalar>)
+    }
+
+    /// Rows of K (or V) that are to be multiplied transposed.
+    struct Transposed {
+        let rows: Block<Scalar>
+        /// The same packed for the micro-kernels; nil when they are read where they lie.
+        let panels: UnsafePointer<Scalar>?
+    }
+
+    /// Makes the rows of K ready for `multiply(_:transposed:)` by blocks of `m` rows.
+    /// - Parameters:
+    ///   - panels: room for `kernels.packedCount` scalars.
+    func prepare(_ K: Block<Scalar>, forRows m: Int, panels: UnsafeMutablePointer<Scalar>) -> Transposed {
+        guard blas == nil, m > Self.rowsWithoutPacking else { return Transposed(rows: K, panels: nil) }
+        kernels.packTransposed(K.rows, K.columns, K.memory, K.stride, panels)
+        return Transposed(rows: K, panels: UnsafePointer(panels))
+    }
+
+    /// `C = A Bᵀ`. Rows of C have room for whole panels.
+    func multiply(_ A: Block<Scalar>, transposed B: Transposed, into C: MutableBlock<Scalar>) {
+        if let panels = B.panels {
+            kernels.gemmPacked(A.rows, C.columns, A.columns, A.memory, A.stride, panels, C.memory, C.stride)
+        } else if let blas {
+            call(
+                blas, BLAS.noTranspose, BLAS.transpose, A.columns, A.memory, A.stride, B.rows.memory,
+                B.rows.stride, C, accumulate: false)
+        } else {
+            kernels.gemmNT(
+                A.rows, C.columns, A.columns, A.memory, A.stride, B.rows.memory, B.rows.stride, C.memory,
+                C.stride)
+        }
+    }
+
+    /// `C = keep C + A B`.
+    func multiply(_ A: Block<Scalar>, _ B: Block<Scalar>, into C: MutableBlock<Scalar>, keep: Keep) {
+        if let blas {
+            let accumulate = keepForBLAS(keep, C)
+            call(
+                blas, BLAS.noTranspose, BLAS.noTranspose, A.columns, A.memory, A.stride, B.memory, B.stride,
+                C, accumulate: accumulate)
+        } else {
+            let (rowScale, accumulate) = keepForKernels(keep)
+            kernels.gemmNN(
+                C.rows, C.columns, A.columns, A.memory, A.stride, B.memory, B.stride, C.memory, C.stride,
+                rowScale, accumulate, scratch)
+        }
+    }
+
+    /// `C = keep C + Aᵀ B`.
+    func multiply(transposed A: Block<Scalar>, _ B: Block<Scalar>, into C: MutableBlock<Scalar>, keep: Keep) {
+        if let blas {
+            let accumulate = keepForBLAS(keep, C)
+            call(
+                blas, BLAS.transpose, BLAS.noTranspose, A.rows, A.memory, A.stride, B.memory, B.stride, C,
+                accumulate: accumulate)
+        } else {
+            let (rowScale, accumulate) = keepForKernels(keep)
+            kernels.gemmTN(
+                C.rows, C.columns, A.rows, A.memory, A.stride, B.memory, B.stride, C.memory, C.stride,
+                rowScale, accumulate, scratch)
+        }
+    }
+
+    private func keepForKernels(_ keep: Keep) -> (rowScale: UnsafePointer<Scalar>?, accumulate: Bool) {
+        switch keep {
+        case .nothing: (nil, false)
+        case .everything: (nil, true)
+        case .scaled(let factors): (factors, true)
+        }
+    }
+
+    /// BLAS has one factor for all of C, so row factors take a pass of their own.
+    private func keepForBLAS(_ keep: Keep, _ C: MutableBlock<Scalar>) -> Bool {
+        switch keep {
+        case .nothing: return false
+        case .everything: return true
+        case .scaled(let factors):
+            kernels.scaleRows(C.rows, C.columns, C.memory, C.stride, factors)
+            return true
+        }
+    }
+
+    private func call(
+        _ blas: BLAS, _ transposeA: Int32, _ transposeB: Int32, _ k: Int, _ a: UnsafePointer<Scalar>,
+        _ lda: Int, _ b: UnsafePointer<Scalar>, _ ldb: Int, _ C: MutableBlock<Scalar>, accumulate: Bool
+    ) {
+        Scalar.gemm(
+            blas,
+            BLASCall(
+                transposeA: transposeA, transposeB: transposeB, m: Int32(C.rows), n: Int32(C.columns),
+                k: Int32(k), a: a, lda: Int32(lda), b: b, ldb: Int32(ldb), c: C.memory,
+                ldc: Int32(C.stride), accumulate: accumulate))
+    }
+}

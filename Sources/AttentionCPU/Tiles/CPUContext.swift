@@ -1,0 +1,79 @@
+import AttentionCore
+import TileKernelTable
+
+/// What is the same for every tile of one pass of a planned problem.
+package struct CPUContext: Sendable {
+    let shape: AttentionShape
+    let mask: AttentionMask
+    let softmaxScale: Double
+    let tiles: TileSizes
+    let threads: Int
+    let kernels: TileKernelTable
+    /// BLAS, if it multiplies the blocks.
+    let blas: BLAS?
+
+    /// The plan of a batch entry.
+    func plan(_ b: Int, _ keyLengths: UnsafeBufferPointer<Int32>?) -> TilePlan {
+        TilePlan(
+            queryLength: shape.queryLength, keyLength: keyLengths.map { Int($0[b]) } ?? shape.keyLength,
+            mask: mask, sizes: tiles)
+    }
+
+    /// Tr, which is the same for all batch entries.
+    var queryTileCount: Int { (shape.queryLength + tiles.queries - 1) / tiles.queries }
+
+    /// Tc of a batch entry with all its keys: the most that any has.
+    var keyTileCount: Int { (shape.keyLength + tiles.keys - 1) / tiles.keys }
+
+    /// Br, or Nq if that is less.
+    var tileRows: Int { min(tiles.queries, shape.queryLength) }
+
+    /// Bc, or Nk if that is less.
+    var tileKeys: Int { min(tiles.keys, shape.keyLength) }
+
+    /// The row stride of a tile of our own with n columns: whole panels, as the micro-kernels write them.
+    func paddedColumns(_ n: Int) -> Int { Arena.roundUp(n, to: kernels.panelWidth) }
+
+    /// Scratch that the GEMMs need for a pass over these tiles.
+    var gemmScratch: Int {
+        kernels.gemmScratch(depth: max(tileRows, tileKeys, shape.headSize, shape.valueHeadSize, 1))
+    }
+}
+
+/// Memory for one call: a part that all workers share, and a part for each of them.
+struct WorkMemory {
+    let shared: UnsafeMutableRawPointer
+    let workers: UnsafeMutableRawPointer
+    let workerStride: Int
+
+    /// Lays out the shared part.
+    func shared<T>(_ layout: (inout Arena) -> T) -> T {
+        var arena = Arena(shared)
+        return layout(&arena)
+    }
+
+    /// Lays out a worker's part.
+    func worker<T>(_ worker: Int, _ layout: (inout Arena) -> T) -> T {
+        var arena = Arena(workers + worker * workerStride)
+        return layout(&arena)
+    }
+}
+
+/// An algorithm and pass on the CPU. The layouts are run twice: with a counting arena when the problem is
+/// planned, and over the memory when it runs.
+protocol CPUAlgorithm {
+    associatedtype Scalar: CPUScalar
+    associatedtype Operands
+    /// Memory that the workers share, by name.
+    associatedtype Shared
+    /// A worker's own memory, by name.
+    associatedtype Scratch
+
+    static func shared(_ context: CPUContext, _ arena: inout Arena) -> Shared
+    static func scratch(_ context: CPUContext, _ arena: inout Arena) -> Scratch
+    static func run(_ context: CPUContext, _ operands: Operands, _ memory: WorkMemory)
+}
+
+extension CPUAlgorithm where Shared == Void {
+    static func shared(_ context: CPUContext, _ arena: inout Arena) {}
+}

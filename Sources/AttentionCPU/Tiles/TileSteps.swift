@@ -1,0 +1,144 @@
+import AttentionCore
+import TileKernelTable
+
+/// The steps on one tile that the algorithms are written in, under the names that the papers give them.
+struct TileSteps<Scalar: CPUScalar> {
+    let kernels: TileKernelTable
+    let gemm: BlockGEMM<Scalar>
+    /// The factor on Q Kᵀ.
+    let scale: Double
+    /// The same in units of log2. A scale of 0 is replaced by the smallest normal number, which gives the
+    /// same P to the last digit and, unlike 0, keeps the −∞ of a masked score.
+    let scaleLog2: Double
+    /// What a masked score holds: −∞ after the scale.
+    let masked: Scalar
+
+    init(_ context: CPUContext, scratch: UnsafeMutablePointer<Scalar>) {
+        kernels = context.kernels
+        gemm = BlockGEMM(kernels: context.kernels, blas: context.blas, scratch: scratch)
+        scale = context.softmaxScale
+        scaleLog2 = scale == 0 ? Double(Scalar.leastNormalMagnitude) : scale * RowStatistics<Scalar>.log2E
+        masked = scale < 0 ? .infinity : -.infinity
+    }
+
+    // MARK: Scores and softmax
+
+    /// Makes K_j ready for `scores` by query tiles of `m` rows.
+    func prepare(
+        _ K: Block<Scalar>, forRows m: Int, panels: UnsafeMutablePointer<Scalar>
+    ) -> BlockGEMM<Scalar>.Transposed {
+        gemm.prepare(K, forRows: m, panels: panels)
+    }
+
+    /// S = Q Kᵀ, without the scale; likewise dP = dO Vᵀ.
+    func scores(
+        _ Q: Block<Scalar>, _ K: BlockGEMM<Scalar>.Transposed, into S: MutableBlock<Scalar>
+    ) {
+        gemm.multiply(Q, transposed: K, into: S)
+    }
+
+    /// Sets the scores that the mask hides to −∞. Nothing to do unless the zone says so.
+    func maskTile(_ S: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
+        fillHidden(S, tile, plan, with: masked)
+    }
+
+    /// Sets the score gradients that the mask hides to 0: a NaN in a hidden dP would survive P = 0.
+    func maskGradient(_ dS: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
+        fillHidden(dS, tile, plan, with: 0)
+    }
+
+    /// rowmax(scale · S), in units of log2.
+    func rowMaximum(_ S: MutableBlock<Scalar>, into maximum: UnsafeMutablePointer<Scalar>) {
+        kernels.rowMaximum(S.rows, S.columns, S.memory, S.stride, scaleLog2, maximum)
+    }
+
+    /// P = exp(scale · S − offset), the offset in units of log2, and its row sums.
+    func exponentiate(
+        _ S: MutableBlock<Scalar>, offset: UnsafePointer<Scalar>, sum: UnsafeMutablePointer<Scalar>?
+    ) {
+        kernels.exponentiate(S.rows, S.columns, S.memory, S.stride, scaleLog2, offset, sum)
+    }
+
+    /// dS = P ∘ (dP − delta) · scale, in place of dP.
+    ///
+    /// - Parameters:
+    ///   - scaledDelta: scale · delta, `[rows]`.
+    func scoreGradient(
+        _ P: MutableBlock<Scalar>, _ dP: MutableBlock<Scalar>, scaledDelta: UnsafePointer<Scalar>
+    ) {
+        kernels.scoreGradient(
+            P.rows, P.columns, P.memory, P.stride, dP.memory, dP.stride, scale, scaledDelta)
+    }
+
+    /// Row r times element r.
+    func scaleRows(_ C: MutableBlock<Scalar>, by factors: UnsafePointer<Scalar>) {
+        kernels.scaleRows(C.rows, C.columns, C.memory, C.stride, factors)
+    }
+
+    /// delta = rowsum(dO ∘ O).
+    func rowDot(_ A: Block<Scalar>, _ B: Block<Scalar>, into delta: UnsafeMutablePointer<Scalar>) {
+        kernels.rowDot(A.rows, A.columns, A.memory, A.stride, B.memory, B.stride, delta)
+    }
+
+    // MARK: Sums over a tile
+
+    /// O = keep O + P V, or dQ = keep dQ + dS K.
+    ///
+    /// P is 0 where the mask hides a key, but 0 · NaN is NaN: if a masked tile of V holds anything that is
+    /// not finite, each row takes only the keys that it sees.
+    func accumulate(
+        _ P: MutableBlock<Scalar>, _ V: Block<Scalar>, into O: MutableBlock<Scalar>,
+        keep: BlockGEMM<Scalar>.Keep, _ tile: TilePlan.Tile, _ plan: TilePlan
+    ) {
+        guard tile.zone == .masked, !isFinite(V) else {
+            return gemm.multiply(P.readOnly, V, into: O, keep: keep)
+        }
+        for r in 0..<P.rows {
+            let seen = visibleKeys(r, tile, plan)
+            let rowKeep: BlockGEMM<Scalar>.Keep =
+                if case .scaled(let factors) = keep { .scaled(factors + r) } else { keep }
+            gemm.multiply(
+                P.rows(r..<r + 1).columns(seen).readOnly, V.rows(seen), into: O.rows(r..<r + 1),
+                keep: rowKeep)
+        }
+    }
+
+    /// dV = keep dV + Pᵀ dO, or dK = keep dK + dSᵀ Q; hidden rows are left out as in `accumulate`.
+    func accumulateTransposed(
+        _ P: MutableBlock<Scalar>, _ dO: Block<Scalar>, into dV: MutableBlock<Scalar>,
+        _ tile: TilePlan.Tile, _ plan: TilePlan
+    ) {
+        guard tile.zone == .masked, !isFinite(dO) else {
+            return gemm.multiply(transposed: P.readOnly, dO, into: dV, keep: .everything)
+        }
+        for c in 0..<P.columns {
+            let seeing = plan.visibleQueries(key: tile.keys.lowerBound + c).clamped(to: tile.queries)
+            let rows = seeing.lowerBound - tile.queries.lowerBound..<seeing.upperBound - tile.queries.lowerBound
+            gemm.multiply(
+                transposed: P.rows(rows).columns(c..<c + 1).readOnly, dO.rows(rows),
+                into: dV.rows(c..<c + 1), keep: .everything)
+        }
+    }
+
+    private func fillHidden(
+        _ S: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan, with value: Scalar
+    ) {
+        guard tile.zone == .masked else { return }
+        for r in 0..<S.rows {
+            let seen = visibleKeys(r, tile, plan)
+            let row = S.rows(r..<r + 1)
+            row.columns(0..<seen.lowerBound).fill(value)
+            row.columns(seen.upperBound..<S.columns).fill(value)
+        }
+    }
+
+    /// The keys that row r of the tile sees, counted from the tile's first.
+    private func visibleKeys(_ r: Int, _ tile: TilePlan.Tile, _ plan: TilePlan) -> Range<Int> {
+        let seen = plan.visibleKeys(row: tile.queries.lowerBound + r).clamped(to: tile.keys)
+        return seen.lowerBound - tile.keys.lowerBound..<seen.upperBound - tile.keys.lowerBound
+    }
+
+    private func isFinite(_ block: Block<Scalar>) -> Bool {
+        kernels.allFinite(block.rows, block.columns, block.memory, block.stride)
+    }
+}
