@@ -1,0 +1,51 @@
+import AttentionCore
+import CProcessor
+import TileKernelTable
+
+/// The machine's own limits.
+package enum Machine {
+    package static var processorCount: Int { Int(processor_count()) }
+
+    package static func cacheBytes(_ level: Int) -> Int { Int(processor_cache_bytes(Int32(level))) }
+
+    /// GFLOP/s of multiply-adds in registers, `threads` at once.
+    package static func multiplyAddPeak(threads: Int, _ kernels: TileKernelTable) -> Double {
+        let rounds = 2_000_000
+        return best(of: 7) {
+            parallelTiles(threads, threads: threads, scratch: { _ in Double.zero }) { _, seed in
+                _ = kernels.multiplyAddLoop(rounds, &seed)
+            }
+        } work: {
+            var seed = 0.0
+            return Double(threads * kernels.multiplyAddLoop(rounds, &seed))
+        }
+    }
+
+    /// GB/s read from memory, `threads` at once, each from a part of its own.
+    package static func memoryBandwidth(
+        threads: Int, _ kernels: TileKernelTable
+    ) throws(AttentionError) -> Double {
+        let part = max(4 * cacheBytes(3) / threads, 64 << 20)
+        let buffer = try AlignedBuffer(byteCount: part * threads)
+        buffer.base.initializeMemory(as: UInt8.self, repeating: 0, count: buffer.byteCount)
+        let memory = buffer.base
+        let speed = best(of: 5) {
+            parallelTiles(threads, threads: threads, scratch: { _ in Double.zero }) { task, sum in
+                kernels.readStream(part / kernels.scalarSize, memory + task * part, &sum)
+            }
+        } work: {
+            Double(part * threads)
+        }
+        withExtendedLifetime(buffer) {}
+        return speed
+    }
+
+    /// Work per nanosecond in the fastest of some runs.
+    private static func best(of runs: Int, _ run: () -> Void, work: () -> Double) -> Double {
+        let clock = ContinuousClock()
+        var fastest = Duration.seconds(3600)
+        for _ in 0..<runs { fastest = min(fastest, clock.measure(run)) }
+        let (seconds, attoseconds) = fastest.components
+        return work() / (Double(seconds) * 1e9 + Double(attoseconds) * 1e-9)
+    }
+}

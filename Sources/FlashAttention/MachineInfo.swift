@@ -1,0 +1,51 @@
+import AttentionCPU
+
+/// What the library found out about the machine, and what it can measure of it.
+public enum MachineInfo {
+    /// The micro-kernels that this machine runs, the widest first.
+    public static var kernelSets: [KernelSet] { KernelSelection.available }
+
+    /// The micro-kernels in use when the options name none.
+    /// - Throws: `AttentionError.kernelsUnavailable` if the environment variable `FATTN_KERNELS` names a set
+    ///   that is not known or does not run here.
+    public static func defaultKernels() throws(AttentionError) -> KernelSet {
+        try KernelSelection.choose(nil)
+    }
+
+    /// Processors that this process may run on, the default number of threads.
+    public static var processorCount: Int { Machine.processorCount }
+
+    /// Bytes of the data caches of levels 1, 2 and 3; 0 where the system does not say.
+    public static var cacheSizes: (l1: Int, l2: Int, l3: Int) {
+        (Machine.cacheBytes(1), Machine.cacheBytes(2), Machine.cacheBytes(3))
+    }
+
+    /// OpenBLAS (on Apple platforms Accelerate) and the processor whose kernels it runs; nil if it is not
+    /// installed.
+    public static var openBLAS: (version: String, core: String)? {
+        guard let blas = try? BLAS.shared() else { return nil }
+        return (blas.version, blas.core)
+    }
+
+    /// Measures the multiply-add ceiling: the best of several runs with all threads at work on registers
+    /// alone, in GFLOP/s.
+    ///
+    /// - Parameters:
+    ///   - kernels: the widest that runs here if nil.
+    ///   - double: in Double rather than Float.
+    /// - Throws: `AttentionError.kernelsUnavailable` for kernels that do not run here.
+    public static func multiplyAddPeak(
+        threads: Int, kernels: KernelSet? = nil, double: Bool = false
+    ) throws(AttentionError) -> Double {
+        let set = try KernelSelection.choose(kernels)
+        return Machine.multiplyAddPeak(
+            threads: threads, double ? Double.tileKernels(set) : Float.tileKernels(set))
+    }
+
+    /// Measures how fast all threads together read memory beyond the caches: the best of several runs, in
+    /// GB/s.
+    /// - Throws: `AttentionError.outOfMemory` if the memory to read cannot be had.
+    public static func memoryBandwidth(threads: Int) throws(AttentionError) -> Double {
+        try Machine.memoryBandwidth(threads: threads, Float.tileKernels(KernelSelection.available[0]))
+    }
+}
