@@ -49,11 +49,9 @@ let package = Package(
         .executableTarget(
             name: "fattn",
             dependencies: [
-                "FlashAttention", "SafeTensors",
+                "FlashAttention", "AttentionVerification", "SafeTensors",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
-        .target(
-            name: "AttentionTestSupport", dependencies: ["FlashAttention"],
-            path: "Tests/AttentionTestSupport"),
+        .target(name: "AttentionVerification", dependencies: ["FlashAttention"]),
     ]
 )

@@ -21,7 +21,7 @@ extension Attention {
             key: TensorView(memory(key), extents: shape.keyExtents, layout: layout),
             value: TensorView(memory(value), extents: shape.valueExtents, layout: layout),
             output: MutableTensorView(memory(&output), extents: shape.outputExtents, layout: layout),
-            logSumExp: memory(&logSumExp), keyLengths: keyLengths.map { memory($0) })
+            logSumExp: memory(&logSumExp), keyLengths: memory(keyLengths))
     }
 
     /// Computes dQ, dK and dV over dense memory.
@@ -52,13 +52,20 @@ extension Attention {
             keyGradient: MutableTensorView(memory(&keyGradient), extents: shape.keyExtents, layout: layout),
             valueGradient: MutableTensorView(
                 memory(&valueGradient), extents: shape.valueExtents, layout: layout),
-            keyLengths: keyLengths.map { memory($0) })
+            keyLengths: memory(keyLengths))
     }
 }
 
 /// The memory under a span. The spans are parameters of the calls above and outlive what is made of them.
 private func memory<T: BitwiseCopyable>(_ span: Span<T>) -> UnsafeBufferPointer<T> {
     span.withUnsafeBufferPointer { $0 }
+}
+
+private func memory(_ span: Span<Int32>?) -> UnsafeBufferPointer<Int32>? {
+    switch span {
+    case .some(let span): memory(span)
+    case .none: nil
+    }
 }
 
 private func memory<T: BitwiseCopyable>(_ span: inout MutableSpan<T>) -> UnsafeMutableBufferPointer<T> {

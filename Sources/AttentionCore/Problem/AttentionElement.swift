@@ -7,7 +7,7 @@ import Musl
 #endif
 
 /// A number type that attention computes in.
-public protocol AttentionElement: BinaryFloatingPoint, SIMDScalar, BitwiseCopyable, Sendable {
+public protocol AttentionElement: BinaryFloatingPoint, SIMDScalar, BitwiseCopyable, Codable, Sendable {
     /// 2 to the power of `x`.
     static func exp2(_ x: Self) -> Self
     /// The logarithm of `x` to base 2.
