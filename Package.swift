@@ -44,5 +44,6 @@ let package = Package(
             dependencies: ["AttentionCore", "TileKernelTable", "CProcessor"]
                 + kernelTargets.map { .init(stringLiteral: $0.name) }),
         .target(name: "FlashAttention", dependencies: ["AttentionCore", "AttentionCPU"]),
+        .target(name: "AttentionVerification", dependencies: ["FlashAttention"]),
     ]
 )

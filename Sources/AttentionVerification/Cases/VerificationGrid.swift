@@ -1,0 +1,70 @@
+import FlashAttention
+
+/// The cases of `fattn verify`, sorted by problem.
+public enum VerificationGrid {
+    /// - Parameters:
+    ///   - quick: a sample that takes a few seconds.
+    ///   - machine: what there is to be checked.
+    public static func cases(
+        quick: Bool = false, machine: VerificationMachine = .current
+    ) -> [VerificationCase] {
+        var cases: [VerificationCase] = []
+        for (index, entry) in crossed.enumerated() where !quick || index < 2 {
+            cases += product(entry, machine, elements: quick ? [.f32] : [.f64, .f32])
+        }
+        for (index, entry) in rotated.enumerated() where !quick || index % 4 == 1 {
+            cases += rotation(entry, machine, turn: index, quick: quick)
+        }
+        return cases
+    }
+
+    /// How many cases of the whole grid this machine leaves out for want of a GEMM library.
+    public static func skipped(quick: Bool = false, machine: VerificationMachine = .current) -> Int {
+        var whole = machine
+        whole.providers = GEMMProvider.allCases
+        return cases(quick: quick, machine: whole).count - cases(quick: quick, machine: machine).count
+    }
+
+    /// Every combination of algorithm, provider, micro-kernels and pass.
+    private static func product(
+        _ entry: VerificationProblem, _ machine: VerificationMachine,
+        elements: [VerificationCase.ElementType]
+    ) -> [VerificationCase] {
+        var cases: [VerificationCase] = []
+        for element in elements {
+            for kernels in machine.kernelSets {
+                for gemm in machine.providers {
+                    for algorithm in AttentionAlgorithm.allCases {
+                        for pass in VerificationCase.Pass.allCases {
+                            cases.append(entry.make(pass, element, algorithm, gemm, kernels))
+                        }
+                    }
+                }
+            }
+        }
+        return cases
+    }
+
+    /// Every algorithm and pass, with the providers and micro-kernels taking turns. One provider after the
+    /// other where there are two, so that a machine without a GEMM library has half the cases.
+    private static func rotation(
+        _ entry: VerificationProblem, _ machine: VerificationMachine, turn: Int, quick: Bool
+    ) -> [VerificationCase] {
+        guard !machine.kernelSets.isEmpty else { return [] }
+        var cases: [VerificationCase] = []
+        var turn = turn
+        let elements: [VerificationCase.ElementType] = quick ? [turn % 8 == 1 ? .f64 : .f32] : [.f64, .f32]
+        for element in elements {
+            for gemm in machine.providers where !quick || gemm == machine.providers.first {
+                for algorithm in AttentionAlgorithm.allCases {
+                    for pass in VerificationCase.Pass.allCases {
+                        let kernels = machine.kernelSets[turn % machine.kernelSets.count]
+                        cases.append(entry.make(pass, element, algorithm, gemm, kernels))
+                    }
+                    turn += 1
+                }
+            }
+        }
+        return cases
+    }
+}

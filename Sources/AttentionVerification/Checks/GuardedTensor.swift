@@ -1,0 +1,93 @@
+import FlashAttention
+
+/// A tensor with a margin around it and gaps between its rows, all filled with NaNs of one bit pattern: what
+/// is read from there shows in the result, and what is written there shows in `isUntouched`.
+final class GuardedTensor<Element: AttentionElement> {
+    let extents: TensorExtents
+    let strides: TensorStrides
+    private let memory: UnsafeMutableBufferPointer<Element>
+    private let reach: Int
+    /// Odd, so that no row starts on a vector's boundary.
+    private static var margin: Int { 67 }
+
+    /// - Parameters:
+    ///   - padding: elements between the end of a row and the next.
+    init(_ extents: TensorExtents, layout: TensorLayout = .bhnd, padding: Int = 0) {
+        self.extents = extents
+        let width = extents.size + padding
+        strides =
+            switch layout {
+            case .bhnd:
+                TensorStrides(
+                    batch: extents.heads * extents.length * width, head: extents.length * width, row: width)
+            case .bnhd:
+                TensorStrides(
+                    batch: extents.heads * extents.length * width, head: width, row: extents.heads * width)
+            }
+        reach = extents.count == 0 ? 0 : extents.batch * extents.heads * extents.length * width - padding
+        memory = .allocate(capacity: reach + 2 * Self.margin)
+        memory.initialize(repeating: Self.guardValue)
+    }
+
+    /// A copy of a dense tensor.
+    convenience init(_ tensor: Tensor<Element>, layout: TensorLayout, padding: Int) {
+        self.init(tensor.extents, layout: layout, padding: padding)
+        forEachRow { start, b, h, n in
+            for d in 0..<extents.size { memory[start + d] = tensor[b, h, n, d] }
+        }
+    }
+
+    deinit { memory.deallocate() }
+
+    /// As long as the tensor's own elements reach, and not an element longer.
+    var elements: UnsafeMutableBufferPointer<Element> {
+        UnsafeMutableBufferPointer(rebasing: memory[Self.margin..<Self.margin + reach])
+    }
+
+    var mutableView: MutableTensorView<Element> {
+        MutableTensorView(elements, extents: extents, strides: strides)
+    }
+
+    var view: TensorView<Element> { mutableView.readOnly }
+
+    /// The elements in the order `[B, H, N, D]`.
+    func dense() -> [Double] { view.denseDoubles() }
+
+    /// Whether margins and gaps hold the very bits that were put there.
+    var isUntouched: Bool {
+        var own = [Bool](repeating: false, count: memory.count)
+        forEachRow { start, _, _, _ in
+            for d in 0..<extents.size { own[start + d] = true }
+        }
+        return memory.indices.allSatisfy { own[$0] || isGuard(memory[$0]) }
+    }
+
+    private func forEachRow(_ body: (_ start: Int, _ b: Int, _ h: Int, _ n: Int) -> Void) {
+        guard extents.count > 0 else { return }
+        for b in 0..<extents.batch {
+            for h in 0..<extents.heads {
+                for n in 0..<extents.length {
+                    body(Self.margin + b * strides.batch + h * strides.head + n * strides.row, b, h, n)
+                }
+            }
+        }
+    }
+
+    private static var guardValue: Element { Element(nan: 0x1234, signaling: false) }
+
+    private func isGuard(_ x: Element) -> Bool {
+        let pattern = Self.guardValue
+        return x.isNaN && x.significandBitPattern == pattern.significandBitPattern
+    }
+}
+
+extension BinaryFloatingPoint {
+    /// A NaN with a payload, through the bits that every binary type has.
+    fileprivate init(nan payload: RawSignificand, signaling: Bool) {
+        let quiet = RawSignificand(1) << RawSignificand(Self.significandBitCount - 1)
+        let exponent = ~(~RawExponent(0) << RawExponent(Self.exponentBitCount))
+        self.init(
+            sign: .plus, exponentBitPattern: exponent,
+            significandBitPattern: (signaling ? 0 : quiet) | payload)
+    }
+}

@@ -1,0 +1,58 @@
+import FlashAttention
+
+/// The outcome of one case.
+public struct VerificationResult: Sendable {
+    public var verificationCase: VerificationCase
+    /// One for each tensor that the pass writes.
+    public var errors: [TensorError] = []
+    /// What was wrong, a line each; nothing in a case that passed.
+    public var failures: [String] = []
+
+    public var passed: Bool { failures.isEmpty }
+
+    /// The largest error of any tensor.
+    public var maximumError: Double { errors.map(\.maximum).max() ?? 0 }
+    public var rmse: Double { errors.map(\.rmse).max() ?? 0 }
+    public var relativeError: Double { errors.map(\.relative).max() ?? 0 }
+}
+
+/// Decides whether a tensor is close enough to the right answer.
+struct Judge {
+    let element: VerificationCase.ElementType
+    let inputs: InputKind
+
+    /// The tensor's distance from the reference, by the tolerance of the element type.
+    func measure(_ tensor: String, _ result: [Double], _ reference: [Double]) -> TensorError {
+        switch element {
+        case .f32:
+            TensorError(
+                tensor, result, reference, absolute: Tolerance.floatAbsolute,
+                proportional: Tolerance.floatRelative)
+        case .f64:
+            TensorError(
+                tensor, result, reference,
+                absolute: Tolerance.doubleAbsolute + Tolerance.doubleRelative * largest(reference),
+                proportional: 0)
+        }
+    }
+
+    /// What is wrong with the tensor, or nil.
+    ///
+    /// - Parameters:
+    ///   - naive: the same tensor's error in the naive computation, asked for only where it decides.
+    func fault(_ error: TensorError, naive: () throws -> TensorError?) rethrows -> String? {
+        if error.nonFiniteMismatches > 0 {
+            return "\(error.tensor): \(error.nonFiniteMismatches) entries should be NaN or infinite and are not"
+        }
+        if error.maximum == .infinity { return "\(error.tensor): NaN or infinite where it should not be" }
+        if error.excess <= 1, element == .f64 || inputs.isUnitNormal { return nil }
+        let figures = "\(error.tensor): off by \(error.maximum), largest entry \(error.magnitude)"
+        guard element == .f32, let naive = try naive() else { return figures }
+        let allowed = Tolerance.naiveFactor * naive.maximum + Tolerance.naiveFloor * error.magnitude
+        return error.maximum <= allowed ? nil : figures + ", naive off by \(naive.maximum)"
+    }
+
+    private func largest(_ reference: [Double]) -> Double {
+        reference.reduce(0) { $1.isFinite ? max($0, abs($1)) : $0 }
+    }
+}

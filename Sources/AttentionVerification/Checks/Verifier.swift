@@ -1,0 +1,111 @@
+import FlashAttention
+
+/// Runs cases and compares them with the right answer.
+///
+/// Keeps the inputs and the right answer of the last problem, so that cases should come sorted by problem,
+/// as ``VerificationGrid`` has them.
+public final class Verifier {
+    private var floats: Reference<Float>?
+    private var doubles: Reference<Double>?
+
+    public init() {}
+
+    /// Computes a case with the library and judges every tensor it writes.
+    ///
+    /// Checked beside the figures: that nothing is written outside the tensors, that all of each is written,
+    /// and that the library computed with the algorithm, provider and micro-kernels asked for.
+    public func run(_ verificationCase: VerificationCase) -> VerificationResult {
+        switch verificationCase.element {
+        case .f32:
+            let reference = floats.matching(verificationCase) ?? Reference(verificationCase.problem)
+            floats = reference
+            return reference.check(verificationCase)
+        case .f64:
+            let reference = doubles.matching(verificationCase) ?? Reference(verificationCase.problem)
+            doubles = reference
+            return reference.check(verificationCase)
+        }
+    }
+}
+
+extension Optional {
+    /// The reference, if it is of the case's problem.
+    fileprivate func matching<Element>(_ c: VerificationCase) -> Reference<Element>?
+    where Wrapped == Reference<Element> { flatMap { $0.problem == c.problem ? $0 : nil } }
+}
+
+/// One problem's inputs, and the right answer where it has been asked for.
+private final class Reference<Element: AttentionElement> {
+    let problem: VerificationCase.Problem
+    private let oracle: Oracle
+    private let inputs: GeneratedInputs<Element>
+    private lazy var operands = OracleInputs(
+        query: inputs.query, key: inputs.key, value: inputs.value, outputGradient: inputs.outputGradient)
+    private lazy var forward = oracle.forward(operands)
+    private lazy var backward = oracle.backward(operands)
+    /// Errors of the naive computations that served as a measure.
+    private var naiveErrors: [NaiveKey: [TensorError]] = [:]
+
+    private struct NaiveKey: Hashable {
+        var pass: VerificationCase.Pass
+        /// Nil for the plain loops, against which the library's naive algorithm itself is measured.
+        var source: [String]?
+    }
+
+    init(_ problem: VerificationCase.Problem) {
+        self.problem = problem
+        oracle = problem.oracle
+        inputs = GeneratedInputs(problem.inputs, for: oracle)
+    }
+
+    func check(_ c: VerificationCase) -> VerificationResult {
+        var result = VerificationResult(verificationCase: c)
+        do {
+            let run = try CaseRun(c, inputs)
+            result.failures = run.faults
+            result.errors = compare(c, run.tensors)
+            let judge = Judge(element: c.element, inputs: problem.inputs)
+            for (index, error) in result.errors.enumerated() {
+                if let fault = try judge.fault(error, naive: { try self.naive(c)[index] }) {
+                    result.failures.append(fault)
+                }
+            }
+        } catch {
+            result.failures.append("\(error)")
+        }
+        return result
+    }
+
+    private func compare(_ c: VerificationCase, _ tensors: [[Double]]) -> [TensorError] {
+        let judge = Judge(element: c.element, inputs: problem.inputs)
+        let expected: [(String, [Double])] =
+            switch c.pass {
+            case .forward: [("output", forward.output), ("logSumExp", forward.logSumExp)]
+            case .backward:
+                [
+                    ("queryGradient", backward.query), ("keyGradient", backward.key),
+                    ("valueGradient", backward.value),
+                ]
+            }
+        return zip(expected, tensors).map { judge.measure($0.0, $1, $0.1) }
+    }
+
+    /// The errors of the ordinary computation of the same case in the same type.
+    private func naive(_ c: VerificationCase) throws(AttentionError) -> [TensorError] {
+        let isNaive = c.algorithm == .naive
+        let key = NaiveKey(pass: c.pass, source: isNaive ? nil : [c.gemm.rawValue, c.kernels.rawValue])
+        if let known = naiveErrors[key] { return known }
+        let tensors: [[Double]]
+        if isNaive {
+            tensors = PlainAttention(oracle, operands).tensors(c.pass)
+        } else {
+            var naive = c
+            naive.algorithm = .naive
+            naive.tileSizes = nil
+            tensors = try CaseRun(naive, inputs).tensors
+        }
+        let errors = compare(c, tensors)
+        naiveErrors[key] = errors
+        return errors
+    }
+}

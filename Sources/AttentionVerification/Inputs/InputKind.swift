@@ -1,0 +1,104 @@
+import FlashAttention
+
+/// How the operands of a case are filled.
+public enum InputKind: String, Hashable, Sendable, CaseIterable {
+    /// Every entry from N(0, 1).
+    case normal
+    /// Q and K from N(0, 30), so that the logits are 30 times as large: the softmax is almost one-hot.
+    case large
+    /// N(0, 1) + N(0, 100) · Bernoulli(0.001), the outliers of Shah et al., "FlashAttention-3", arXiv
+    /// 2407.08608, section 4.3.
+    case outlier
+    /// N(0, 1), and NaN and infinities wherever the mask or a key length hides them from every row.
+    case hidden
+    /// N(0, 1), with one NaN in a visible row of Q, K, V or dO.
+    case nanQuery = "nan-q"
+    case nanKey = "nan-k"
+    case nanValue = "nan-v"
+    case nanGradient = "nan-dout"
+    /// N(0, 1), with one infinity in a visible row of Q, K, V or dO.
+    case infinityQuery = "inf-q"
+    case infinityKey = "inf-k"
+    case infinityValue = "inf-v"
+    case infinityGradient = "inf-dout"
+
+    /// Whether the tolerance for unit-normal inputs applies.
+    public var isUnitNormal: Bool { self != .large && self != .outlier }
+}
+
+/// The operands of a problem as the library takes them, `[B, H, N, D]`, dense.
+public struct GeneratedInputs<Element: AttentionElement>: Sendable {
+    public var query: Tensor<Element>
+    public var key: Tensor<Element>
+    public var value: Tensor<Element>
+    public var outputGradient: Tensor<Element>
+
+    /// - Parameters:
+    ///   - oracle: the problem; its mask and key lengths decide what is hidden.
+    ///   - seed: the same seed gives the same entries, in every layout and element type (rounded to it).
+    public init(_ kind: InputKind, for oracle: Oracle, seed: UInt64 = 1) {
+        var random = SplitMix64(seed: seed)
+        let shape = oracle.shape
+        let spread = kind == .large ? 30.0.squareRoot() : 1
+        func tensor(_ extents: TensorExtents, spread: Double = 1) -> Tensor<Element> {
+            var tensor = Tensor<Element>(extents)
+            for index in tensor.elements.indices {
+                var x = random.normal() * spread
+                if kind == .outlier, random.uniform() <= 0.001 { x += 10 * random.normal() }
+                tensor.elements[index] = Element(x)
+            }
+            return tensor
+        }
+        query = tensor(shape.queryExtents, spread: spread)
+        key = tensor(shape.keyExtents, spread: spread)
+        value = tensor(shape.valueExtents)
+        outputGradient = tensor(shape.outputExtents)
+        place(kind, oracle)
+    }
+
+    private mutating func place(_ kind: InputKind, _ oracle: Oracle) {
+        switch kind {
+        case .normal, .large, .outlier: return
+        case .hidden: hide(oracle)
+        case .nanQuery: Self.set(.nan, in: &query, oracle.shape.queryLength / 3)
+        case .nanKey: Self.set(.nan, in: &key, oracle.shape.keyLength / 3)
+        case .nanValue: Self.set(.nan, in: &value, oracle.shape.keyLength / 3)
+        case .nanGradient: Self.set(.nan, in: &outputGradient, oracle.shape.queryLength / 3)
+        case .infinityQuery: Self.set(.infinity, in: &query, oracle.shape.queryLength / 3)
+        case .infinityKey: Self.set(.infinity, in: &key, oracle.shape.keyLength / 3)
+        case .infinityValue: Self.set(.infinity, in: &value, oracle.shape.keyLength / 3)
+        case .infinityGradient: Self.set(.infinity, in: &outputGradient, oracle.shape.queryLength / 3)
+        }
+    }
+
+    /// One entry of a row, in the last head of the last batch entry.
+    private static func set(_ x: Element, in tensor: inout Tensor<Element>, _ row: Int) {
+        let extents = tensor.extents
+        guard extents.count > 0 else { return }
+        tensor[extents.batch - 1, extents.heads - 1, row, extents.size / 2] = x
+    }
+
+    /// NaN and infinities in K and V where no query sees the key, in Q and dO where the row sees no key.
+    private mutating func hide(_ oracle: Oracle) {
+        let shape = oracle.shape
+        let poison: [Element] = [.nan, .infinity, -.infinity]
+        for row in oracle.allKeys {
+            let length = oracle.keyLength(row.batch)
+            let seen = (0..<shape.queryLength).contains { oracle.sees(query: $0, key: row.row, length: length) }
+            if seen { continue }
+            for d in 0..<shape.headSize { key[row.batch, row.head, row.row, d] = poison[(row.row + d) % 3] }
+            for d in 0..<shape.valueHeadSize {
+                value[row.batch, row.head, row.row, d] = poison[(row.row + d) % 3]
+            }
+        }
+        for row in oracle.allRows {
+            let length = oracle.keyLength(row.batch)
+            let seeing = (0..<shape.keyLength).contains { oracle.sees(query: row.row, key: $0, length: length) }
+            if seeing { continue }
+            for d in 0..<shape.headSize { query[row.batch, row.head, row.row, d] = poison[(row.row + d) % 3] }
+            for d in 0..<shape.valueHeadSize {
+                outputGradient[row.batch, row.head, row.row, d] = poison[(row.row + d) % 3]
+            }
+        }
+    }
+}
