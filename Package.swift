@@ -31,6 +31,7 @@ let package = Package(
     platforms: [.macOS(.v26), .iOS(.v26), .tvOS(.v26), .watchOS(.v26), .visionOS(.v26)],
     products: [
         .library(name: "FlashAttention", targets: ["FlashAttention"]),
+        .executable(name: "fattn", targets: ["fattn"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
@@ -45,5 +46,14 @@ let package = Package(
                 + kernelTargets.map { .init(stringLiteral: $0.name) }),
         .target(name: "FlashAttention", dependencies: ["AttentionCore", "AttentionCPU"]),
         .target(name: "AttentionVerification", dependencies: ["FlashAttention"]),
+        .target(name: "SafeTensors"),
+        .executableTarget(
+            name: "fattn",
+            dependencies: [
+                "FlashAttention", "AttentionVerification", "SafeTensors",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
+        .testTarget(name: "SafeTensorsTests", dependencies: ["SafeTensors"]),
+        .testTarget(name: "fattnTests", dependencies: ["fattn", "FlashAttention", "SafeTensors"]),
     ]
 )

@@ -21,6 +21,12 @@ public struct AttentionGradients<Element: AttentionElement>: Sendable {
     public var key: Tensor<Element>
     /// dV, `[B, Hkv, Nk, Dv]`
     public var value: Tensor<Element>
+
+    public init(query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>) {
+        self.query = query
+        self.key = key
+        self.value = value
+    }
 }
 
 extension Attention {

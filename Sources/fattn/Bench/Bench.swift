@@ -1,0 +1,75 @@
+import AttentionVerification
+import FlashAttention
+import SafeTensors
+
+/// Checks and times the cases of one problem after the other.
+struct Bench {
+    let algorithms: [AttentionAlgorithm]
+    let providers: [GEMMProvider]
+    let passes: [AttentionPass]
+    let masks: [BenchMask]
+    let threads: Int
+    let seconds: Double
+    let machine: BenchMachine
+    let progress: Progress
+
+    /// - Parameters:
+    ///   - report: is given each row when it is done.
+    func run(_ problem: BenchProblem, _ report: (BenchRow) -> Void) throws {
+        switch problem.type {
+        case .f64: try run(BenchInputs<Double>(problem), problem, report)
+        default: try run(BenchInputs<Float>(problem), problem, report)
+        }
+    }
+
+    private func run<Element>(
+        _ inputs: BenchInputs<Element>, _ problem: BenchProblem, _ report: (BenchRow) -> Void
+    ) throws {
+        for mask in masks {
+            let check = BenchCheck(inputs, problem, mask)
+            for pass in passes {
+                let cases = algorithms.flatMap { algorithm in
+                    providers.map { row(problem, mask, pass, algorithm, $0) }
+                }.map { BenchCase($0, inputs, check) }
+                for (index, benchCase) in cases.enumerated() {
+                    progress.show("checking \(benchCase.name), \(index + 1) of \(cases.count)")
+                    benchCase.prepare()
+                }
+                time(cases)
+                progress.clear()
+                for benchCase in cases { report(benchCase.row) }
+            }
+        }
+    }
+
+    private func row(
+        _ problem: BenchProblem, _ mask: BenchMask, _ pass: AttentionPass, _ algorithm: AttentionAlgorithm,
+        _ gemm: GEMMProvider
+    ) -> BenchRow {
+        var row = BenchRow(
+            shape: problem.shape, type: problem.type, pass: pass, mask: mask, algorithm: algorithm,
+            gemm: gemm, threads: threads)
+        row.peak = machine.peak(problem.type)
+        return row
+    }
+
+    /// Times the cases in turns, so that a slow spell of the machine falls on all of them.
+    private func time<Element>(_ cases: [BenchCase<Element>]) {
+        let turn = max(seconds / 8, 0.005)
+        var unfinished = cases.filter { $0.row.failure == nil }
+        while !unfinished.isEmpty {
+            for benchCase in unfinished {
+                progress.show("timing \(benchCase.name)")
+                benchCase.runFor(turn)
+            }
+            unfinished.removeAll { isDone($0) }
+        }
+        for benchCase in cases { benchCase.sortTimes() }
+    }
+
+    /// A case has its time, and three runs unless it is one of the slow.
+    private func isDone<Element>(_ benchCase: BenchCase<Element>) -> Bool {
+        benchCase.row.failure != nil || benchCase.spent >= 3 * seconds
+            || (benchCase.spent >= seconds && benchCase.row.times.count >= 3)
+    }
+}

@@ -1,0 +1,157 @@
+import AttentionVerification
+import FlashAttention
+
+/// The right answer of a problem under a mask, on some rows; and the forward result from which the backward
+/// passes start.
+final class BenchCheck<Element: FileElement> {
+    let inputs: BenchInputs<Element>
+    private let sample: SampleCheck<Element>
+    private let isRandom: Bool
+
+    init(_ inputs: BenchInputs<Element>, _ problem: BenchProblem, _ mask: BenchMask) {
+        self.inputs = inputs
+        isRandom = problem.file == nil
+        sample = SampleCheck(
+            Oracle(shape: problem.shape, mask: mask.mask, keyLengths: problem.keyLengths),
+            query: inputs.query, key: inputs.key, value: inputs.value, outputGradient: inputs.outputGradient)
+    }
+
+    /// The errors of O and lse.
+    func forward(_ result: AttentionOutput<Element>) -> [TensorError] { sample.forward(result) }
+
+    /// The errors of dQ, dK and dV.
+    func backward(
+        _ result: AttentionGradients<Element>, forward: AttentionOutput<Element>
+    ) -> [TensorError] { sample.backward(result, forward: forward) }
+
+    /// What is wrong, or nil.
+    ///
+    /// A file's logits may be large, and their rounding errors with them: there the tolerance grows with the
+    /// largest lse, 8 ulp of it, and with the largest entry.
+    func fault(_ errors: [TensorError], largestLogSumExp: Double) -> String? {
+        let ulp = Double(Element.ulpOfOne)
+        let absolute = Element.self == Double.self ? Tolerance.doubleRelative : Tolerance.floatAbsolute
+        for error in errors where !SampleCheck<Element>.isWithinTolerance(error) {
+            let allowed = (absolute + 8 * ulp * largestLogSumExp) * max(1, error.magnitude)
+            if isRandom || error.nonFiniteMismatches > 0 || !(error.maximum <= allowed) {
+                return "\(error.tensor) is off by \(scientific(error.maximum))"
+            }
+        }
+        return nil
+    }
+}
+
+/// One case while it is being checked and timed.
+final class BenchCase<Element: FileElement> {
+    private(set) var row: BenchRow
+    private(set) var spent = 0.0
+    private let inputs: BenchInputs<Element>
+    private let check: BenchCheck<Element>
+    private var attention: Attention<Element>?
+    private var forward: AttentionOutput<Element>
+    private var gradients: AttentionGradients<Element>
+
+    init(_ row: BenchRow, _ inputs: BenchInputs<Element>, _ check: BenchCheck<Element>) {
+        self.row = row
+        self.inputs = inputs
+        self.check = check
+        let none = Tensor<Element>(TensorExtents(0, 0, 0, 0))
+        forward = AttentionOutput(output: none, logSumExp: [])
+        gradients = AttentionGradients(query: none, key: none, value: none)
+    }
+
+    var name: String {
+        "\(row.shape.argument) \(row.type.rawValue) \(row.mask.rawValue) \(row.pass.rawValue) "
+            + "\(row.algorithm.rawValue) \(row.gemm.rawValue)"
+    }
+
+    /// Plans the case, computes it once and compares it with the right answer.
+    func prepare() {
+        do {
+            let attention = try Attention<Element>(
+                shape: row.shape,
+                options: AttentionOptions(
+                    mask: row.mask.mask, algorithm: row.algorithm, gemm: row.gemm, threads: row.threads))
+            describe(attention.configuration)
+            if row.failure == nil { try verify(attention) }
+            self.attention = row.failure == nil ? attention : nil
+        } catch {
+            row.failure = "\(error)"
+        }
+    }
+
+    private func describe(_ made: AttentionConfiguration) {
+        let isForward = row.pass == .forward
+        row.threads = made.threads
+        let tiles = isForward ? made.forwardTiles : made.backwardTiles
+        row.tiles = tiles
+        row.extraBytes = isForward ? made.forwardWorkspaceBytes : made.backwardWorkspaceBytes
+        count(tiles)
+        // The system may promise memory that it does not have and end the process when it is used.
+        let workspace = max(row.extraBytes ?? 0, made.forwardWorkspaceBytes)
+        let available = Processor.availableMemory
+        if workspace > available {
+            row.failure = "needs \(bytes(workspace)) of working memory, \(bytes(available)) are free"
+        }
+    }
+
+    private func count(_ tiles: TileSizes) {
+        row.flops = WorkCount.flops(
+            row.shape, mask: row.mask.mask, pass: row.pass, keyLengths: inputs.keyLengths)
+        row.trafficBytes = WorkCount.trafficBytes(
+            row.shape, mask: row.mask.mask, pass: row.pass, algorithm: row.algorithm, sizes: tiles,
+            scalarSize: MemoryLayout<Element>.size, keyLengths: inputs.keyLengths)
+    }
+
+    private func verify(_ attention: Attention<Element>) throws {
+        forward = try attention.forward(
+            query: inputs.query, key: inputs.key, value: inputs.value, keyLengths: inputs.keyLengths)
+        var errors = check.forward(forward)
+        let largest = forward.logSumExp.reduce(0.0) { $1.isFinite ? max($0, abs(Double($1))) : $0 }
+        row.failure = check.fault(errors, largestLogSumExp: largest)
+        if row.pass == .backward, row.failure == nil {
+            gradients = try attention.backward(
+                query: inputs.query, key: inputs.key, value: inputs.value, forward: forward,
+                outputGradient: inputs.outputGradient, keyLengths: inputs.keyLengths)
+            errors = check.backward(gradients, forward: forward)
+            row.failure = check.fault(errors, largestLogSumExp: largest)
+        }
+        let results = errors.filter { $0.tensor != "logSumExp" }
+        row.maximumError = results.map(\.maximum).max()
+        row.rmse = results.map(\.rmse).max()
+    }
+
+    /// Runs the case again and again for so many seconds, but once at least.
+    func runFor(_ seconds: Double) {
+        do {
+            var left = seconds
+            repeat {
+                let time = try runOnce()
+                row.times.append(time)
+                spent += time
+                left -= time
+            } while left > 0
+        } catch {
+            row.failure = "\(error)"
+        }
+    }
+
+    func sortTimes() { row.times.sort() }
+
+    private func runOnce() throws -> Double {
+        guard let attention else { return 0 }
+        let clock = ContinuousClock()
+        let start = clock.now
+        switch row.pass {
+        case .forward:
+            try attention.forward(
+                query: inputs.query, key: inputs.key, value: inputs.value, into: &forward,
+                keyLengths: inputs.keyLengths)
+        case .backward:
+            try attention.backward(
+                query: inputs.query, key: inputs.key, value: inputs.value, forward: forward,
+                outputGradient: inputs.outputGradient, into: &gradients, keyLengths: inputs.keyLengths)
+        }
+        return (clock.now - start) / .seconds(1)
+    }
+}

@@ -1,0 +1,146 @@
+import ArgumentParser
+import AttentionVerification
+import FlashAttention
+import Foundation
+import SafeTensors
+
+/// `fattn bench`: checks and times every algorithm.
+struct BenchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench",
+        abstract: "Time the algorithms, each case checked against the FP64 oracle first.",
+        discussion: """
+            Lists are separated by commas. Every default is all there is, but --dtype, which is f32. GFLOP/s \
+            count 2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and 2.5 times as many \
+            backward; the backward pass is timed alone.
+            """)
+
+    @Option(
+        help: ArgumentHelp(
+            "A problem; may be given several times. A default set without it.",
+            valueName: "B,H,Hkv,Nq,Nk,D[,Dv]"))
+    var shape: [AttentionShape] = []
+    @Option(
+        help: ArgumentHelp("naive, online, fa1, fa2.", valueName: "list"),
+        transform: { try list($0) as [AttentionAlgorithm] })
+    var algorithm = AttentionAlgorithm.allCases
+    @Option(help: ArgumentHelp("f32, f64.", valueName: "list"), transform: { try list($0) as [BenchType] })
+    var dtype: [BenchType] = [.f32]
+    @Option(
+        name: .customLong("pass"), help: ArgumentHelp("forward, backward.", valueName: "list"),
+        transform: { try list($0) as [AttentionPass] })
+    var passes = AttentionPass.allCases
+    @Option(help: ArgumentHelp("full, causal.", valueName: "list"), transform: { try list($0) as [BenchMask] })
+    var mask = BenchMask.allCases
+    @Option(help: ArgumentHelp("cpu.", valueName: "list"), transform: { try list($0) as [Device] })
+    var device: [Device] = [.cpu]
+    @Option(
+        help: ArgumentHelp("simd, openblas.", valueName: "list"),
+        transform: { try list($0) as [GEMMProvider] })
+    var gemm: [GEMMProvider] = []
+    @Option(help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
+    var threads: Int?
+    @Option(help: ArgumentHelp("Time for each case.", valueName: "number"))
+    var seconds = 0.8
+    @Option(help: "A safetensors file whose q, k, v and seqused_k are taken instead of random ones.")
+    var input: String?
+    @Option(help: "Where to write the results for programs.")
+    var json: String?
+    @Option(help: "Where to write the rows as a table for programs.")
+    var csv: String?
+
+    func run() throws {
+        try check()
+        let threads = threads ?? Processor.cores
+        let problems = try problems()
+        for path in [json, csv].compactMap({ $0 }) { try AtomicFile.checkWritable(path) }
+        let progress = Progress()
+        progress.show("measuring the machine")
+        let machine = try BenchMachine(threads: threads, measuresDouble: problems.contains { $0.type == .f64 })
+        progress.clear()
+        say(machine.summary)
+        let bench = Bench(
+            algorithms: algorithm, providers: try providers(), passes: passes, masks: mask,
+            threads: threads, seconds: seconds, machine: machine, progress: progress)
+        let table = BenchTable(problems.map(\.shape))
+        say(table.header)
+        var rows: [BenchRow] = []
+        for problem in problems {
+            try bench.run(problem) { row in
+                rows.append(row)
+                say(table.line(row))
+            }
+        }
+        let report = BenchReport(machine: machine, rows: rows)
+        if let json { try writeWhole(report.json(), to: json) }
+        if let csv { try writeWhole(report.csv, to: csv) }
+        let failed = rows.count { $0.failure != nil }
+        if failed > 0 { throw CommandError.checkFailed("bench: \(failed) of \(rows.count) cases failed") }
+    }
+
+    private func check() throws {
+        try assertRelease()
+        for device in device { try device.require() }
+        try fattn.check(threads: threads)
+        if let later = dtype.first(where: { !$0.isThere }) {
+            throw CommandError.usage("--dtype: expected f32 or f64, got \(later.rawValue), which is not there yet")
+        }
+        guard seconds > 0, seconds <= 86400 else {
+            throw CommandError.usage("--seconds: expected more than 0 and at most 86400, got \(seconds)")
+        }
+        guard input == nil || shape.isEmpty else {
+            throw CommandError.usage("--shape: expected none beside --input, whose tensors have one, got some")
+        }
+        for shape in shape {
+            do { try shape.validate() } catch { throw CommandError.usage("--shape: \(error)") }
+        }
+    }
+
+    /// Times of a debug build say nothing about anything.
+    private func assertRelease() throws {
+        var isDebugBuild = false
+        assert({ isDebugBuild = true }() == ())
+        if isDebugBuild {
+            throw CommandError.usage("bench: expected a release build (swift build -c release), got a debug build")
+        }
+    }
+
+    /// The providers asked for, or those that are there.
+    private func providers() throws -> [GEMMProvider] {
+        guard gemm.isEmpty else {
+            for provider in gemm { try requireProvider(provider) }
+            return gemm
+        }
+        return VerificationMachine.current.providers
+    }
+
+    private func requireProvider(_ provider: GEMMProvider) throws {
+        let shape = AttentionShape(batch: 1, heads: 1, queryLength: 1, headSize: 1)
+        _ = try Attention<Float>(shape: shape, options: AttentionOptions(gemm: provider))
+    }
+
+    private func problems() throws -> [BenchProblem] {
+        guard let input else {
+            let shapes = shape.isEmpty ? Self.defaultShapes : shape
+            return shapes.flatMap { shape in dtype.map { BenchProblem(shape: shape, type: $0, file: nil) } }
+        }
+        let file = try SafeTensorsFile(path: input)
+        var problem: BenchProblem?
+        try withElementType(of: file) { type in problem = try BenchProblem(file, type) }
+        return problem.map { [$0] } ?? []
+    }
+
+    /// Two long problems with the usual head sizes, and the small one of a sentence encoder.
+    private static let defaultShapes = [
+        AttentionShape(batch: 1, heads: 8, queryLength: 2048, headSize: 128),
+        AttentionShape(batch: 1, heads: 8, queryLength: 2048, headSize: 64),
+        AttentionShape(batch: 4, heads: 12, queryLength: 128, headSize: 32),
+    ]
+}
+
+/// Writes a text file whole or not at all.
+func writeWhole(_ text: String, to path: String) throws {
+    let file = try AtomicFile(path: path)
+    try file.write(text)
+    try file.commit()
+}

@@ -1,0 +1,63 @@
+import FlashAttention
+
+/// The machine that a table of times belongs to, its ceilings measured in the same run.
+struct BenchMachine: Encodable {
+    let cpu = Processor.model
+    let cores = Processor.cores
+    let threads: Int
+    let isa = Processor.instructionSets
+    let operatingSystem = Processor.operatingSystem
+    let kernels: String
+    /// Multiply-adds in registers, with the threads in use.
+    let peakFloat: Double
+    let peakDouble: Double?
+    /// Reading, with the threads in use.
+    let memoryBandwidth: Double
+    let openBLAS: String?
+
+    init(threads: Int, measuresDouble: Bool) throws {
+        let kernels = try MachineInfo.defaultKernels()
+        self.threads = threads
+        self.kernels = kernels.rawValue
+        peakFloat = try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: false)
+        peakDouble =
+            measuresDouble
+            ? try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: true) : nil
+        memoryBandwidth = try MachineInfo.memoryBandwidth(threads: threads)
+        openBLAS = MachineInfo.openBLAS.map { "\($0.version) as \($0.core)" }
+    }
+
+    /// GFLOP/s of multiply-adds in the type.
+    func peak(_ type: BenchType) -> Double? { type == .f64 ? peakDouble : peakFloat }
+
+    var summary: String {
+        let double = peakDouble.map { ", \(fixed($0, 0)) in F64" } ?? ""
+        return """
+            \(cpu), \(threads) of \(cores) cores, kernels \(kernels); \(openBLAS ?? "no OpenBLAS")
+            measured now: multiply-add peak \(fixed(peakFloat, 0)) GFLOP/s in F32\(double); \
+            memory \(fixed(memoryBandwidth, 1)) GB/s
+            """
+    }
+
+    private enum Key: String, CodingKey {
+        case cpu, cores, threads, isa, os, kernels, openblas, gpu
+        case fma_peak_gflops_f32, fma_peak_gflops_f64, bf16_peak_gflops, memory_gbps, gpu_gemm_tflops
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: Key.self)
+        try container.encode(cpu, forKey: .cpu)
+        try container.encode(cores, forKey: .cores)
+        try container.encode(threads, forKey: .threads)
+        try container.encode(isa, forKey: .isa)
+        try container.encode(operatingSystem, forKey: .os)
+        try container.encode(kernels, forKey: .kernels)
+        try container.encode(peakFloat, forKey: .fma_peak_gflops_f32)
+        try container.encode(peakDouble, forKey: .fma_peak_gflops_f64)
+        try container.encodeNil(forKey: .bf16_peak_gflops)
+        try container.encode(memoryBandwidth, forKey: .memory_gbps)
+        try container.encode(openBLAS, forKey: .openblas)
+        try container.encodeNil(forKey: .gpu)
+        try container.encodeNil(forKey: .gpu_gemm_tflops)
+    }
+}

@@ -1,0 +1,68 @@
+import AttentionVerification
+import FlashAttention
+import SafeTensors
+
+/// The types of the contract; two of them are not there yet.
+enum BenchType: String, CaseIterable {
+    case f32, f64, f16, bf16
+
+    var isThere: Bool { self == .f32 || self == .f64 }
+}
+
+enum BenchMask: String, CaseIterable {
+    case full, causal
+
+    var mask: AttentionMask { self == .full ? .full : .causal }
+}
+
+/// A shape and a type to be timed, and where the operands come from.
+struct BenchProblem {
+    let shape: AttentionShape
+    let type: BenchType
+    /// Random operands if nil.
+    let file: SafeTensorsFile?
+    let keyLengths: [Int]?
+
+    init(shape: AttentionShape, type: BenchType, file: SafeTensorsFile?) {
+        self.shape = shape
+        self.type = type
+        self.file = file
+        keyLengths = nil
+    }
+
+    /// The problem of a file's tensors.
+    init<Element: FileElement>(_ file: SafeTensorsFile, _ element: Element.Type) throws {
+        let problem = try InputProblem<Element>(file, layout: .bhnd, needsGradient: false)
+        shape = problem.shape
+        type = Element.dataType == .f64 ? .f64 : .f32
+        self.file = file
+        keyLengths = problem.keyLengths.map { lengths in
+            withExtendedLifetime(lengths) { lengths.buffer.map { Int($0) } }
+        }
+    }
+}
+
+/// The operands of a problem, in the layout `[B,H,N,D]`.
+struct BenchInputs<Element: FileElement> {
+    let query, key, value, outputGradient: Tensor<Element>
+    let keyLengths: [Int]?
+
+    /// The file's q, k and v, with a random dO; or all four from N(0, 1).
+    init(_ problem: BenchProblem) throws {
+        let oracle = Oracle(shape: problem.shape, keyLengths: problem.keyLengths)
+        let random = GeneratedInputs<Element>(.normal, for: oracle)
+        keyLengths = problem.keyLengths
+        outputGradient = random.outputGradient
+        guard let file = problem.file else {
+            (query, key, value) = (random.query, random.key, random.value)
+            return
+        }
+        func tensor(_ name: String, _ extents: TensorExtents) throws -> Tensor<Element> {
+            let elements: TensorElements<Element> = try file.elements(of: name)
+            return try withExtendedLifetime(elements) { try Tensor(extents, elements: Array(elements.buffer)) }
+        }
+        query = try tensor("q", problem.shape.queryExtents)
+        key = try tensor("k", problem.shape.keyExtents)
+        value = try tensor("v", problem.shape.valueExtents)
+    }
+}

@@ -1,0 +1,84 @@
+import FlashAttention
+
+/// One case of the benchmark: what it was, and how it went.
+struct BenchRow {
+    let shape: AttentionShape
+    let type: BenchType
+    let pass: AttentionPass
+    let mask: BenchMask
+    let algorithm: AttentionAlgorithm
+    let gemm: GEMMProvider
+    var threads: Int
+    var tiles: TileSizes?
+    /// What was wrong; a case with a failure has no times.
+    var failure: String?
+    /// Sorted.
+    var times: [Double] = []
+    var flops: Double = 0
+    var peak: Double?
+    var maximumError: Double?
+    var rmse: Double?
+    var extraBytes: Int?
+    var trafficBytes: Int?
+
+    var median: Double? {
+        guard !times.isEmpty else { return nil }
+        let middle = times.count / 2
+        return times.count % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2
+    }
+
+    var gflops: Double? { median.map { flops / $0 / 1e9 } }
+
+    var peakFraction: Double? {
+        guard let gflops, let peak, peak > 0 else { return nil }
+        return gflops / peak
+    }
+}
+
+/// A value of a row, with its name in JSON and CSV.
+enum BenchValue: Encodable {
+    case text(String?)
+    case integer(Int?)
+    case number(Double?)
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        switch self {
+        case .text(let value?): try container.encode(value)
+        case .integer(let value?): try container.encode(value)
+        // JSON has no infinities and no NaN.
+        case .number(let value?) where value.isFinite: try container.encode(value)
+        default: try container.encodeNil()
+        }
+    }
+
+    var csv: String {
+        switch self {
+        case .text(let value?):
+            value.contains(where: { $0 == "," || $0 == "\"" || $0.isNewline })
+                ? "\"" + value.replacing("\"", with: "\"\"") + "\"" : value
+        case .integer(let value?): "\(value)"
+        case .number(let value?) where value.isFinite: "\(value)"
+        default: ""
+        }
+    }
+}
+
+extension BenchRow {
+    /// The columns of the contract, in its order, then ours.
+    var values: [(name: String, value: BenchValue)] {
+        [
+            ("device", .text("cpu")), ("algorithm", .text(algorithm.rawValue)), ("gemm", .text(gemm.rawValue)),
+            ("dtype", .text(type.rawValue)), ("pass", .text(pass.rawValue)), ("mask", .text(mask.rawValue)),
+            ("B", .integer(shape.batch)), ("H", .integer(shape.heads)), ("Hkv", .integer(shape.keyValueHeads)),
+            ("Nq", .integer(shape.queryLength)), ("Nk", .integer(shape.keyLength)),
+            ("D", .integer(shape.headSize)), ("Dv", .integer(shape.valueHeadSize)),
+            ("threads", .integer(threads)), ("Br", .integer(tiles?.queries)), ("Bc", .integer(tiles?.keys)),
+            ("median_s", .number(median)), ("min_s", .number(times.first)), ("runs", .integer(times.count)),
+            ("gflops", .number(gflops)), ("peak_fraction", .number(peakFraction)),
+            ("max_abs_error", .number(maximumError)), ("rmse", .number(rmse)),
+            ("extra_bytes", .integer(extraBytes)), ("traffic_bytes", .integer(trafficBytes)),
+            ("failure", .text(failure)),
+        ]
+    }
+}

@@ -1,0 +1,90 @@
+import ArgumentParser
+import FlashAttention
+
+/// `fattn info`: the machine, and what runs on it.
+struct InfoCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "info",
+        abstract: "Say what this machine has and which feature runs on which algorithm and device.")
+
+    @Option(help: "Where to write the same for programs.")
+    var json: String?
+
+    func run() throws {
+        let info = try MachineReport()
+        for line in info.lines { say(line) }
+        if let json { try writeWhole(try encodeJSON(info), to: json) }
+    }
+}
+
+/// What `fattn info` says.
+private struct MachineReport: Encodable {
+    struct Caches: Encodable {
+        let l1_bytes, l2_bytes, l3_bytes: Int
+    }
+
+    struct CUDA: Encodable {
+        let available = false
+        let devices: [String] = []
+        let reason = "not built into this program"
+    }
+
+    let cpu = Processor.model
+    let cores = Processor.cores
+    let isa = Processor.instructionSets
+    let os = Processor.operatingSystem
+    let caches: Caches
+    let kernels: String
+    let kernels_available: [String]
+    let openblas: OpenBLAS?
+    let cuda = CUDA()
+    let features = FeatureTable.features
+
+    struct OpenBLAS: Encodable {
+        let version, core: String
+    }
+
+    init() throws {
+        let sizes = MachineInfo.cacheSizes
+        caches = Caches(l1_bytes: sizes.l1, l2_bytes: sizes.l2, l3_bytes: sizes.l3)
+        kernels = try MachineInfo.defaultKernels().rawValue
+        kernels_available = MachineInfo.kernelSets.map(\.rawValue)
+        openblas = MachineInfo.openBLAS.map { OpenBLAS(version: $0.version, core: $0.core) }
+    }
+
+    private enum CodingKeys: CodingKey {
+        case cpu, cores, isa, os, caches, kernels, kernels_available, openblas, cuda, features
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(cpu, forKey: .cpu)
+        try container.encode(cores, forKey: .cores)
+        try container.encode(isa, forKey: .isa)
+        try container.encode(os, forKey: .os)
+        try container.encode(caches, forKey: .caches)
+        try container.encode(kernels, forKey: .kernels)
+        try container.encode(kernels_available, forKey: .kernels_available)
+        // Null, not left out, where there is none.
+        try container.encode(openblas, forKey: .openblas)
+        try container.encode(cuda, forKey: .cuda)
+        try container.encode(features, forKey: .features)
+    }
+
+    var lines: [String] {
+        let cacheText = [("L1", caches.l1_bytes), ("L2", caches.l2_bytes), ("L3", caches.l3_bytes)]
+            .map { "\($0.0) \($0.1 == 0 ? "unknown" : "\($0.1 / 1024) KiB")" }.joined(separator: ", ")
+        let blas = openblas.map { "\($0.version), running as \($0.core)" }
+            ?? "none; install it with: apt-get install libopenblas-dev"
+        return [
+            "CPU        \(cpu), \(cores) cores",
+            "ISA        \(isa)",
+            "caches     \(cacheText)",
+            "kernels    \(kernels); available: \(kernels_available.joined(separator: ", "))",
+            "OpenBLAS   \(blas)",
+            "CUDA       \(cuda.reason)",
+            "system     \(os)",
+            "",
+        ] + FeatureTable.lines
+    }
+}

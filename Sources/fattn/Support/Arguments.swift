@@ -1,0 +1,87 @@
+import ArgumentParser
+import FlashAttention
+import Foundation
+
+/// Where to compute.
+enum Device: String, CaseIterable, ExpressibleByArgument {
+    case cpu, cuda
+
+    /// - Throws: `CommandError.unavailable` for a device that this build does not have.
+    func require() throws {
+        guard self == .cpu else {
+            throw CommandError.unavailable("--device: expected cpu, got cuda, which this build does not have")
+        }
+    }
+}
+
+extension AttentionAlgorithm: ExpressibleByArgument {}
+extension GEMMProvider: ExpressibleByArgument {}
+extension CausalAlignment: ExpressibleByArgument {}
+extension TensorLayout: ExpressibleByArgument {}
+
+/// `Br,Bc`
+extension TileSizes: ExpressibleByArgument {
+    public init?(argument: String) {
+        // The upper bound keeps Br · Bc far from overflow; no machine has the memory for such a tile.
+        guard let sizes = integers(argument), sizes.count == 2,
+            sizes.allSatisfy({ (1...1 << 20).contains($0) })
+        else { return nil }
+        self.init(queries: sizes[0], keys: sizes[1])
+    }
+}
+
+/// `B,H,Hkv,Nq,Nk,D[,Dv]`
+extension AttentionShape: ExpressibleByArgument {
+    public init?(argument: String) {
+        guard let sizes = integers(argument), (6...7).contains(sizes.count) else { return nil }
+        self.init(
+            batch: sizes[0], heads: sizes[1], keyValueHeads: sizes[2], queryLength: sizes[3],
+            keyLength: sizes[4], headSize: sizes[5], valueHeadSize: sizes.last)
+        if sizes.count == 6 { valueHeadSize = headSize }
+    }
+
+    /// As it is written on the command line.
+    var argument: String {
+        let sizes = [batch, heads, keyValueHeads, queryLength, keyLength, headSize]
+        return (sizes + (valueHeadSize == headSize ? [] : [valueHeadSize])).map(String.init).joined(separator: ",")
+    }
+}
+
+/// The numbers of a list with commas, or nil if one of them is none.
+func integers(_ text: String) -> [Int]? {
+    let parts = text.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
+    return parts.contains(nil) ? nil : parts.compactMap { $0 }
+}
+
+/// The named values of a list with commas, each once, in the order given.
+/// - Throws: `ValidationError` that says what the names are.
+func list<Value: RawRepresentable<String> & CaseIterable & Equatable>(_ text: String) throws -> [Value] {
+    var values: [Value] = []
+    for name in text.split(separator: ",", omittingEmptySubsequences: false) {
+        guard let value = Value(rawValue: String(name)) else {
+            let names = Value.allCases.map(\.rawValue).joined(separator: ",")
+            throw ValidationError("expected some of \(names), got '\(name)'")
+        }
+        if !values.contains(value) { values.append(value) }
+    }
+    return values
+}
+
+/// - Throws: `CommandError.usage` for fewer threads than one.
+func check(threads: Int?) throws {
+    if let threads, !(1...4096).contains(threads) {
+        throw CommandError.usage("--threads: expected 1 to 4096, got \(threads)")
+    }
+}
+
+/// Checks the variables that stand beside the options.
+/// - Throws: `CommandError.usage` for a kernel set of a name that there is not. One that this machine cannot
+///   run is the library's to refuse.
+func checkEnvironment() throws {
+    guard let name = ProcessInfo.processInfo.environment["FATTN_KERNELS"] else { return }
+    guard KernelSet(rawValue: name) != nil else {
+        let names = KernelSet.allCases.map(\.rawValue).joined(separator: ", ")
+        throw CommandError.usage("FATTN_KERNELS: expected one of \(names), got '\(name)'")
+    }
+    _ = try MachineInfo.defaultKernels()
+}

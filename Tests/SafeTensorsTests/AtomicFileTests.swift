@@ -1,0 +1,60 @@
+import Foundation
+import SafeTensors
+import Testing
+
+@Suite struct AtomicFileTests {
+    @Test func withoutACommit_theOldFileStays() throws {
+        let directory = try TemporaryDirectory()
+        let path = try directory.write([1, 2, 3], "out")
+        do {
+            let file = try AtomicFile(path: path)
+            try file.write("half")
+            #expect(directory.fileNames.count == 2)
+        }
+        #expect(directory.fileNames == ["out"])
+        #expect(FileManager.default.contents(atPath: path) == Data([1, 2, 3]))
+    }
+
+    @Test func commit_replacesTheFileAndKeepsItsMode() throws {
+        let directory = try TemporaryDirectory()
+        let path = try directory.write([1, 2, 3], "out")
+        try FileManager.default.setAttributes([.posixPermissions: 0o640], ofItemAtPath: path)
+        let file = try AtomicFile(path: path)
+        try file.write("whole")
+        try file.commit()
+        #expect(directory.fileNames == ["out"])
+        #expect(FileManager.default.contents(atPath: path) == Data("whole".utf8))
+        let mode = try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
+        #expect(mode == 0o640)
+    }
+
+    @Test func symbolicLink_staysAndItsTargetIsReplaced() throws {
+        let directory = try TemporaryDirectory()
+        let path = try directory.write([1], "real")
+        try FileManager.default.createSymbolicLink(atPath: directory.path("link"), withDestinationPath: path)
+        let file = try AtomicFile(path: directory.path("link"))
+        try file.write("new")
+        try file.commit()
+        #expect(FileManager.default.contents(atPath: path) == Data("new".utf8))
+        #expect(directory.fileNames == ["link", "real"])
+    }
+
+    @Test func targetThatCannotBeReplaced_isAnError() throws {
+        let directory = try TemporaryDirectory()
+        let plain = try directory.write([1], "plain")
+        for path in [
+            directory.path("no/such/out"), directory.url.path, directory.path("new") + "/", plain + "/out", "",
+            "/dev/null", "/proc/out",
+        ] {
+            let error = try #require(throws: SafeTensorsError.self) { try AtomicFile.checkWritable(path) }
+            #expect(error.isSystemError, "\(error)")
+        }
+        #expect(directory.fileNames == ["plain"])
+    }
+
+    @Test func checkWritable_leavesNoTrace() throws {
+        let directory = try TemporaryDirectory()
+        try AtomicFile.checkWritable(directory.path("out"))
+        #expect(directory.fileNames.isEmpty)
+    }
+}

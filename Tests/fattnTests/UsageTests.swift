@@ -1,0 +1,98 @@
+import Foundation
+import Testing
+
+@Suite struct UsageTests {
+    @Test(arguments: [
+        [], ["paint"], ["--paint"], ["run"], ["run", "in"], ["run", "in", "--output"],
+        ["run", "in", "--output", "out", "--algorithm", "fa9"],
+        ["run", "in", "--output", "out", "--gemm", "mkl"],
+        ["run", "in", "--output", "out", "--layout", "dhnb"],
+        ["run", "in", "--output", "out", "--causal-alignment", "middle"],
+        ["run", "in", "--output", "out", "--scale", "much"],
+        ["run", "in", "--output", "out", "--scale", "nan"],
+        ["run", "in", "--output", "out", "--scale", "-inf"],
+        ["run", "in", "--output", "out", "--threads", "0"],
+        ["run", "in", "--output", "out", "--block-size", "0,8"],
+        ["run", "in", "--output", "out", "--block-size", "8"],
+        ["run", "in", "--output", "out", "--window", "-1,0"],
+        ["run", "in", "--output", "out", "--softcap", "30"],
+        ["run", "in", "--output", "out", "--dropout", "0.1", "--seed", "3"],
+        ["run", "in", "--output", "out", "--emit", "probabilities"],
+        ["run", "in", "--output", "out", "--block-mask-size", "64"],
+        ["bench", "--shape", "1,2,3"], ["bench", "--shape", "1,3,2,8,8,4"], ["bench", "--algorithm", "fa2,fa9"],
+        ["bench", "--dtype", "bf16"], ["bench", "--seconds", "0"], ["bench", "--pass", "sideways"],
+        ["bench", "--input", "x", "--shape", "1,1,1,1,1,1"], ["verify", "--case", "nonsense"], ["info", "extra"],
+    ])
+    func wrongUsage_is64(_ arguments: [String]) throws {
+        let tool = try CommandLineTool()
+        let outcome = try tool.run(arguments)
+        #expect(outcome.isFailure(64), "\(outcome)")
+        #expect(outcome.output.isEmpty && tool.fileNames.isEmpty)
+        // The option at fault is named.
+        if let option = arguments.dropFirst().last(where: { $0.hasPrefix("--") && $0 != "--seed" }) {
+            #expect(outcome.error.contains(option), "\(outcome.error)")
+        }
+    }
+
+    @Test(arguments: [["run", "in", "--output", "out"], ["bench"], ["verify"]])
+    func cuda_is69(_ arguments: [String]) throws {
+        let outcome = try CommandLineTool().run(arguments + ["--device", "cuda"])
+        #expect(outcome.isFailure(69, saying: "--device", "cuda"), "\(outcome)")
+    }
+
+    @Test func kernelsOfAnUnknownName_areWrongUsage() throws {
+        let outcome = try CommandLineTool().run("info", environment: ["FATTN_KERNELS": "mmx"])
+        #expect(outcome.isFailure(64, saying: "FATTN_KERNELS", "mmx", "generic"), "\(outcome)")
+    }
+
+    @Test func kernelsThatThisMachineDoesNotRun_are69() throws {
+        #if arch(x86_64)
+        let foreign = "neon"
+        #else
+        let foreign = "avx512"
+        #endif
+        for arguments in [["info"], ["run", CommandLineTool.sample, "--output", "out"], ["bench"], ["verify"]] {
+            let outcome = try CommandLineTool().run(arguments, environment: ["FATTN_KERNELS": foreign])
+            #expect(outcome.isFailure(69, saying: foreign), "\(outcome)")
+        }
+    }
+
+    @Test func genericKernels_areUsedWhenForced() throws {
+        #if arch(x86_64)
+        let outcome = try CommandLineTool().run("info", environment: ["FATTN_KERNELS": "generic"])
+        #expect(outcome.code == 0 && outcome.output.contains("kernels    generic;"), "\(outcome)")
+        #endif
+    }
+
+    @Test func openBLASThatIsMissing_is69AndSaysWhatToInstall() throws {
+        let tool = try CommandLineTool()
+        let info = try tool.run("info", "--json", "info.json")
+        #expect(info.code == 0, "\(info)")
+        let data = try Data(contentsOf: URL(fileURLWithPath: tool.path("info.json")))
+        let report = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
+        let outcome = try tool.run("run", CommandLineTool.sample, "--output", "out", "--gemm", "openblas")
+        if report["openblas"] is NSNull {
+            #expect(outcome.isFailure(69, saying: "openblas", "install"), "\(outcome)")
+        } else {
+            #expect(outcome.code == 0, "\(outcome)")
+        }
+    }
+
+    @Test(arguments: [["--help"], ["run", "--help"], ["help", "bench"], ["verify", "-h"]])
+    func help_isNoError(_ arguments: [String]) throws {
+        let outcome = try CommandLineTool().run(arguments)
+        #expect(outcome.code == 0 && outcome.error.isEmpty && outcome.output.contains("USAGE"), "\(outcome)")
+    }
+
+    @Test func verify_endsWithTheCount() throws {
+        let name = "forward/f32/fa2/simd/generic/1,2,1,5,7,3,4/causal"
+        let outcome = try CommandLineTool().run("verify", "--case", name)
+        #expect(outcome.code == 0, "\(outcome)")
+        #expect(outcome.output.split(separator: "\n").last == "1 passed, 0 failed")
+    }
+
+    @Test func unwritableReport_is74BeforeTheWork() throws {
+        let outcome = try CommandLineTool().run("bench", "--json", "/proc/none/bench.json")
+        #expect(outcome.isFailure(74, saying: "/proc/none/bench.json"), "\(outcome)")
+    }
+}
