@@ -103,13 +103,14 @@ struct TileSteps<Scalar: CPUScalar> {
         }
     }
 
-    /// dV = keep dV + Pᵀ dO, or dK = keep dK + dSᵀ Q; hidden rows are left out as in `accumulate`.
+    /// dV = keep dV + Pᵀ dO, or dK = keep dK + dSᵀ Q; hidden rows are left out as in `accumulate`. Only as
+    /// many rows of dV change as P has keys: a causal tile may see fewer than the key tile holds.
     func accumulateTransposed(
         _ P: MutableBlock<Scalar>, _ dO: Block<Scalar>, into dV: MutableBlock<Scalar>,
         _ tile: TilePlan.Tile, _ plan: TilePlan
     ) {
         guard tile.zone == .masked, !isFinite(dO) else {
-            return gemm.multiply(transposed: P.readOnly, dO, into: dV, keep: .everything)
+            return gemm.multiply(transposed: P.readOnly, dO, into: dV.rows(0..<P.columns), keep: .everything)
         }
         for c in 0..<P.columns {
             let seeing = plan.visibleQueries(key: tile.keys.lowerBound + c).clamped(to: tile.queries)
