@@ -22,23 +22,46 @@ private func sweepRows<let vectors: Int>(
     if r < m { RegisterTile<1, vectors>.multiply(k, a, b, c, row: r) }
 }
 
-// One function a width, so that each register tile is compiled once and kept out of line.
+// One function a width, so that each register tile is compiled once and kept out of line. They take plain
+// arguments: for a struct the optimiser makes a copy of the function that takes its fields, and such a copy
+// is a weak symbol.
 
 #if KERNEL_AVX512 || arch(arm64)
 @inline(never)
-private func sweep4(_ m: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator) {
-    sweepRows(RegisterTile<6, 4>.self, m, k, a, b, c)
+func sweep4(
+    _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
+    _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
+) {
+    sweepRows(
+        RegisterTile<6, 4>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
+        Operand(memory: b, row: bRow, column: 1),
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
 }
 #endif
 
 @inline(never)
-private func sweep2(_ m: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator) {
-    sweepRows(RegisterTile<6, 2>.self, m, k, a, b, c)
+func sweep2(
+    _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
+    _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
+) {
+    sweepRows(
+        RegisterTile<6, 2>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
+        Operand(memory: b, row: bRow, column: 1),
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
 }
 
 @inline(never)
-private func sweep1(_ m: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator) {
-    sweepRows(RegisterTile<6, 1>.self, m, k, a, b, c)
+func sweep1(
+    _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
+    _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
+) {
+    sweepRows(
+        RegisterTile<6, 1>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
+        Operand(memory: b, row: bRow, column: 1),
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
 }
 
 /// One panel of B: `width ≤ panelWidth` columns, of which B and C hold whole vectors.
@@ -53,12 +76,21 @@ private func multiplyPanel(
         var vectors = 1
         #if KERNEL_AVX512 || arch(arm64)
         if left >= 4 { vectors = 4 } else if left >= 2 { vectors = 2 }
-        if vectors == 4 { sweep4(m, k, a, b, c) }
+        if vectors == 4 {
+            sweep4(
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
+        }
         #else
         if left >= 2 { vectors = 2 }
         #endif
-        if vectors == 2 { sweep2(m, k, a, b, c) }
-        if vectors == 1 { sweep1(m, k, a, b, c) }
+        if vectors == 2 {
+            sweep2(
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
+        }
+        if vectors == 1 {
+            sweep1(
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
+        }
         b.memory += vectors * lanes
         c.memory += vectors * lanes
         left -= vectors

@@ -72,11 +72,11 @@ private func packPanel(
 private func transposeBlock(
     _ src: UnsafePointer<Scalar>, _ srcRow: Int, to dst: UnsafeMutablePointer<Scalar>
 ) {
-    var x = VectorBlock(repeating: .zero)
+    var x = zeroBlock
     for r in 0..<lanes { x[unchecked: r] = load(src + r * srcRow) }
     var rounds = lanes
     while rounds > 1 {
-        var y = VectorBlock(repeating: .zero)
+        var y = zeroBlock
         for r in 0..<lanes / 2 {
             y[unchecked: 2 * r] = interleaveLow(x[unchecked: r], x[unchecked: r + lanes / 2])
             y[unchecked: 2 * r + 1] = interleaveHigh(x[unchecked: r], x[unchecked: r + lanes / 2])

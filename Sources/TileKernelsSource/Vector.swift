@@ -46,24 +46,32 @@ typealias HalfVector = SIMD2<Float>
 #endif
 #endif
 
-/// A square block of scalars: as many vectors as a vector has lanes.
+// A square block of scalars: as many vectors as a vector has lanes. Written as a literal, because
+// `InlineArray(repeating:)` of this length is not inlined, and comes out as a weak symbol.
 #if KERNEL_F64
 #if KERNEL_AVX512
 typealias VectorBlock = InlineArray<8, Vector>
+@inline(__always) var zeroBlock: VectorBlock { [z, z, z, z, z, z, z, z] }
 #elseif KERNEL_AVX2
 typealias VectorBlock = InlineArray<4, Vector>
+@inline(__always) var zeroBlock: VectorBlock { [z, z, z, z] }
 #else
 typealias VectorBlock = InlineArray<2, Vector>
+@inline(__always) var zeroBlock: VectorBlock { [z, z] }
 #endif
 #else
 #if KERNEL_AVX512
 typealias VectorBlock = InlineArray<16, Vector>
+@inline(__always) var zeroBlock: VectorBlock { [z, z, z, z, z, z, z, z, z, z, z, z, z, z, z, z] }
 #elseif KERNEL_AVX2
 typealias VectorBlock = InlineArray<8, Vector>
+@inline(__always) var zeroBlock: VectorBlock { [z, z, z, z, z, z, z, z] }
 #else
 typealias VectorBlock = InlineArray<4, Vector>
+@inline(__always) var zeroBlock: VectorBlock { [z, z, z, z] }
 #endif
 #endif
+@inline(__always) private var z: Vector { .zero }
 
 /// Scalars in a vector register.
 @inline(__always) var lanes: Int { Vector.scalarCount }

@@ -84,7 +84,7 @@ public struct TensorView<Element: AttentionElement> {
     }
 
     /// The row's first element. The caller stays within the extents.
-    package func row(_ b: Int, _ h: Int, _ n: Int) -> UnsafePointer<Element> {
+    @inlinable package func row(_ b: Int, _ h: Int, _ n: Int) -> UnsafePointer<Element> {
         memory.baseAddress.unsafelyUnwrapped + (b * strides.batch + h * strides.head + n * strides.row)
     }
 }
@@ -118,7 +118,7 @@ public struct MutableTensorView<Element: AttentionElement> {
     }
 
     /// The row's first element. The caller stays within the extents.
-    package func row(_ b: Int, _ h: Int, _ n: Int) -> UnsafeMutablePointer<Element> {
+    @inlinable package func row(_ b: Int, _ h: Int, _ n: Int) -> UnsafeMutablePointer<Element> {
         memory.baseAddress.unsafelyUnwrapped + (b * strides.batch + h * strides.head + n * strides.row)
     }
 }
