@@ -61,13 +61,6 @@ private func memory<T: BitwiseCopyable>(_ span: Span<T>) -> UnsafeBufferPointer<
     span.withUnsafeBufferPointer { $0 }
 }
 
-private func memory(_ span: Span<Int32>?) -> UnsafeBufferPointer<Int32>? {
-    switch span {
-    case .some(let span): memory(span)
-    case .none: nil
-    }
-}
-
 private func memory<T: BitwiseCopyable>(_ span: inout MutableSpan<T>) -> UnsafeMutableBufferPointer<T> {
     span.withUnsafeMutableBufferPointer { $0 }
 }
