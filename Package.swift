@@ -45,5 +45,6 @@ let package = Package(
                 + kernelTargets.map { .init(stringLiteral: $0.name) }),
         .target(name: "FlashAttention", dependencies: ["AttentionCore", "AttentionCPU"]),
         .target(name: "AttentionVerification", dependencies: ["FlashAttention"]),
+        .testTarget(name: "AttentionVerificationTests", dependencies: ["AttentionVerification"]),
     ]
 )

@@ -93,6 +93,7 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
         for h in hkv * c.shape.groupSize..<(hkv + 1) * c.shape.groupSize {
             for i in plan.queryTiles(forKeyTile: j) {
                 let tile = plan.tile(i, j)
+                let seen = 0..<tile.keys.count
                 let (S, dP) = (
                     scratch.S.corner(tile.queries.count, tile.keys.count),
                     scratch.dP.corner(tile.queries.count, tile.keys.count)
@@ -103,16 +104,17 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
                 steps.scores(Qi, KjT, into: S)
                 steps.maskTile(S, tile, plan)
                 steps.exponentiate(S, offset: rows.offset + first, sum: nil)
-                steps.accumulateTransposed(S, dOi, into: dVj, tile, plan)
+                steps.clearHidden(S, tile, plan)
+                steps.accumulateTransposed(S, dOi, into: dVj.rows(seen), tile, plan)
                 steps.scores(dOi, VjT, into: dP)
                 steps.scoreGradient(S, dP, scaledDelta: rows.scaledDelta + first)
-                steps.maskGradient(dP, tile, plan)
-                steps.accumulateTransposed(dP, Qi, into: dKj, tile, plan)
+                steps.clearHidden(dP, tile, plan)
+                steps.accumulateTransposed(dP, Qi, into: dKj.rows(seen), tile, plan)
 
                 let turn = (b * c.shape.heads + h) * c.queryTileCount + i
                 turns.wait(tile: turn, for: j - plan.keyTiles(forQueryTile: i).lowerBound)
                 steps.accumulate(
-                    dP, Kj.rows(0..<tile.keys.count), into: x.queryGradient.block(b, h, tile.queries),
+                    dP, Kj.rows(seen), into: x.queryGradient.block(b, h, tile.queries),
                     keep: .everything, tile, plan)
                 turns.take(tile: turn)
             }

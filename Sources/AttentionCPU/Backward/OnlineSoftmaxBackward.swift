@@ -99,7 +99,7 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
         let V = steps.prepare(x.value.block(b, hkv, tile.keys), forRows: 1, panels: scratch.panels)
         steps.scores(x.outputGradient.block(b, h, tile.queries), V, into: dS)
         steps.scoreGradient(P, dS, scaledDelta: rows.scaledDelta + first)
-        steps.maskGradient(dS, tile, plan)
+        steps.clearHidden(dS, tile, plan)
         return (P, dS)
     }
 }

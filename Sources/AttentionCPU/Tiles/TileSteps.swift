@@ -42,9 +42,10 @@ struct TileSteps<Scalar: CPUScalar> {
         fillHidden(S, tile, plan, with: masked)
     }
 
-    /// Sets the score gradients that the mask hides to 0: a NaN in a hidden dP would survive P = 0.
-    func maskGradient(_ dS: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
-        fillHidden(dS, tile, plan, with: 0)
+    /// Sets what the mask hides of dS to 0, where a NaN in a hidden dP survives P = 0, or of P, where the
+    /// NaN of a row's lse survives S = −∞.
+    func clearHidden(_ P: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
+        fillHidden(P, tile, plan, with: 0)
     }
 
     /// rowmax(scale · S), in units of log2.
