@@ -45,6 +45,10 @@ let package = Package(
                 + kernelTargets.map { .init(stringLiteral: $0.name) }),
         .target(name: "FlashAttention", dependencies: ["AttentionCore", "AttentionCPU"]),
         .target(name: "AttentionVerification", dependencies: ["FlashAttention"]),
+        .testTarget(name: "AttentionCoreTests", dependencies: ["AttentionCore", "AttentionVerification"]),
+        .testTarget(
+            name: "TileKernelsTests",
+            dependencies: ["AttentionCPU", "AttentionCore", "AttentionVerification", "TileKernelTable"]),
         .testTarget(name: "AttentionVerificationTests", dependencies: ["AttentionVerification"]),
     ]
 )
