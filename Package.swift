@@ -55,5 +55,10 @@ let package = Package(
             ]),
         .testTarget(name: "SafeTensorsTests", dependencies: ["SafeTensors"]),
         .testTarget(name: "fattnTests", dependencies: ["fattn", "FlashAttention", "SafeTensors"]),
+        .testTarget(name: "AttentionCoreTests", dependencies: ["AttentionCore", "AttentionVerification"]),
+        .testTarget(
+            name: "TileKernelsTests",
+            dependencies: ["AttentionCPU", "AttentionCore", "AttentionVerification", "TileKernelTable"]),
+        .testTarget(name: "AttentionVerificationTests", dependencies: ["AttentionVerification"]),
     ]
 )

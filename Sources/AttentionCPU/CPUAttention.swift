@@ -20,7 +20,7 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
         func context(_ pass: AttentionPass) -> CPUContext {
             CPUContext(
                 shape: shape, mask: options.mask, softmaxScale: scale,
-                tiles: TileTuning.sizes(shape, options, pass, gemm, scalarSize: kernels.scalarSize),
+                tiles: TileTuning.sizes(shape, options, pass, scalarSize: kernels.scalarSize),
                 threads: threads, kernels: kernels, blas: blas)
         }
         forwardContext = context(.forward)

@@ -30,7 +30,7 @@ func exp2(_ x: Vector) -> Vector {
     p = fma(p, f, broadcast(1.52527334899608046e-5))
     p = fma(p, f, broadcast(1.5403530462514613026e-4))
     p = fma(p, f, broadcast(1.3333558146789950323e-3))
-    p = fma(p, f, broadcast(9.6181291075083350833e-3))
+    p = fma(p, f, broadcast(9.6181291075883353355e-3))
     p = fma(p, f, broadcast(5.5504108664819921483e-2))
     p = fma(p, f, broadcast(2.4022650695910156205e-1))
     p = fma(p, f, broadcast(6.9314718055994533046e-1))

@@ -7,7 +7,7 @@ import AttentionCore
 ///  1. Set dQ = 0 in memory.
 ///  2. For each key tile j: load K_j, V_j; set dK_j = dV_j = 0;
 ///  3.   for each query tile i: load Q_i, O_i, dO_i, dQ_i and the row statistics;
-///  4.     S = Q_i K_jᵀ, masked; P = diag(l_i)⁻¹ exp(S − m_i);
+///  4.     S = Q_i K_jᵀ; P = diag(l_i)⁻¹ exp(S − m_i), 0 where the zone says masked;
 ///  5.     dV_j += Pᵀ dO_i;
 ///  6.     dP = dO_i V_jᵀ; D_i = rowsum(dO_i ∘ O_i); dS = P ∘ (dP − D_i);
 ///  7.     dQ_i += scale · dS K_j, written back;
@@ -85,7 +85,7 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         _ Kj: Block<Scalar>, _ KjT: BlockGEMM<Scalar>.Transposed, _ VjT: BlockGEMM<Scalar>.Transposed,
         _ dKj: MutableBlock<Scalar>, _ dVj: MutableBlock<Scalar>, _ scratch: Scratch
     ) {
-        let (steps, Br) = (scratch.steps, tile.queries.count)
+        let (steps, Br, seen) = (scratch.steps, tile.queries.count, 0..<tile.keys.count)
         let Qi = x.query.block(b, h, tile.queries)
         let Oi = x.output.block(b, h, tile.queries)
         let dOi = x.outputGradient.block(b, h, tile.queries)
@@ -94,17 +94,17 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         for r in 0..<Br { scratch.offset[r] = RowStatistics.backwardOffset(lse[r]) }
 
         steps.scores(Qi, KjT, into: S)
-        steps.maskTile(S, tile, plan)
         steps.exponentiate(S, offset: scratch.offset, sum: nil)
-        steps.accumulateTransposed(S, dOi, into: dVj, tile, plan)
+        steps.clearHidden(S, tile, plan)
+        steps.accumulateTransposed(S, dOi, into: dVj.rows(seen), tile, plan)
         steps.scores(dOi, VjT, into: dP)
         steps.rowDot(dOi, Oi, into: scratch.scaledDelta)
         for r in 0..<Br { scratch.scaledDelta[r] *= Scalar(steps.scale) }
         steps.scoreGradient(S, dP, scaledDelta: scratch.scaledDelta)
-        steps.maskGradient(dP, tile, plan)
+        steps.clearHidden(dP, tile, plan)
         steps.accumulate(
-            dP, Kj.rows(0..<tile.keys.count), into: x.queryGradient.block(b, h, tile.queries),
+            dP, Kj.rows(seen), into: x.queryGradient.block(b, h, tile.queries),
             keep: .everything, tile, plan)
-        steps.accumulateTransposed(dP, Qi, into: dKj, tile, plan)
+        steps.accumulateTransposed(dP, Qi, into: dKj.rows(seen), tile, plan)
     }
 }

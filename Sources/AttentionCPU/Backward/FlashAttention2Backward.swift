@@ -8,7 +8,7 @@ import Synchronization
 ///  1. delta = rowsum(dO ∘ O) for every row; dQ = 0 in memory.
 ///  2. For each key tile j, in parallel: load K_j, V_j; set dK_j = dV_j = 0;
 ///  3.   for each query tile i that visits it: load Q_i, dO_i, lse_i, delta_i;
-///  4.     S = Q_i K_jᵀ, masked; P = exp(S − lse_i);
+///  4.     S = Q_i K_jᵀ; P = exp(S − lse_i), 0 where the zone says masked;
 ///  5.     dV_j += Pᵀ dO_i;
 ///  6.     dP = dO_i V_jᵀ; dS = P ∘ (dP − delta_i);
 ///  7.     dQ_i += dS K_j, in memory, shared by all key tiles;
@@ -93,6 +93,7 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
         for h in hkv * c.shape.groupSize..<(hkv + 1) * c.shape.groupSize {
             for i in plan.queryTiles(forKeyTile: j) {
                 let tile = plan.tile(i, j)
+                let seen = 0..<tile.keys.count
                 let (S, dP) = (
                     scratch.S.corner(tile.queries.count, tile.keys.count),
                     scratch.dP.corner(tile.queries.count, tile.keys.count)
@@ -101,18 +102,18 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
                 let dOi = x.outputGradient.block(b, h, tile.queries)
                 let first = c.shape.row(b, h, tile.queries.lowerBound)
                 steps.scores(Qi, KjT, into: S)
-                steps.maskTile(S, tile, plan)
                 steps.exponentiate(S, offset: rows.offset + first, sum: nil)
-                steps.accumulateTransposed(S, dOi, into: dVj, tile, plan)
+                steps.clearHidden(S, tile, plan)
+                steps.accumulateTransposed(S, dOi, into: dVj.rows(seen), tile, plan)
                 steps.scores(dOi, VjT, into: dP)
                 steps.scoreGradient(S, dP, scaledDelta: rows.scaledDelta + first)
-                steps.maskGradient(dP, tile, plan)
-                steps.accumulateTransposed(dP, Qi, into: dKj, tile, plan)
+                steps.clearHidden(dP, tile, plan)
+                steps.accumulateTransposed(dP, Qi, into: dKj.rows(seen), tile, plan)
 
                 let turn = (b * c.shape.heads + h) * c.queryTileCount + i
                 turns.wait(tile: turn, for: j - plan.keyTiles(forQueryTile: i).lowerBound)
                 steps.accumulate(
-                    dP, Kj.rows(0..<tile.keys.count), into: x.queryGradient.block(b, h, tile.queries),
+                    dP, Kj.rows(seen), into: x.queryGradient.block(b, h, tile.queries),
                     keep: .everything, tile, plan)
                 turns.take(tile: turn)
             }

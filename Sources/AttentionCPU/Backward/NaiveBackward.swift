@@ -42,6 +42,10 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
             Forward.scores(plan, i, x.query, b, h, x.key, h / c.shape.groupSize, scratch, into: P)
             Forward.softmax(
                 P, scratch, logSumExp: shared.lse + c.shape.row(b, h, plan.queries(i).lowerBound))
+            for j in plan.keyTiles(forQueryTile: i) {
+                let tile = plan.tile(i, j)
+                scratch.steps.clearHidden(P.columns(tile.keys), tile, plan)
+            }
         }
         // 2. dS = P ∘ (dP − rowsum(P ∘ dP))
         Forward.forEachQueryTile(c, memory) { b, h, i, scratch in
@@ -84,7 +88,7 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
             let Vj = x.value.block(b, h / c.shape.groupSize, tile.keys)
             let dPij = dP.columns(tile.keys)
             steps.scores(dOi, steps.prepare(Vj, forRows: dOi.rows, panels: scratch.panels), into: dPij)
-            steps.maskGradient(dPij, tile, plan)
+            steps.clearHidden(dPij, tile, plan)
             done = tile.keys.upperBound
         }
         dP.columns(done..<plan.keyLength).fill(0)
@@ -93,7 +97,7 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
         steps.scoreGradient(P, dP, scaledDelta: scratch.correction)
         for j in plan.keyTiles(forQueryTile: i) {
             let tile = plan.tile(i, j)
-            steps.maskGradient(dP.columns(tile.keys), tile, plan)
+            steps.clearHidden(dP.columns(tile.keys), tile, plan)
         }
     }
 

@@ -42,9 +42,10 @@ struct TileSteps<Scalar: CPUScalar> {
         fillHidden(S, tile, plan, with: masked)
     }
 
-    /// Sets the score gradients that the mask hides to 0: a NaN in a hidden dP would survive P = 0.
-    func maskGradient(_ dS: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
-        fillHidden(dS, tile, plan, with: 0)
+    /// Sets what the mask hides of P or dS to 0. In the backward passes this takes the place of −∞ in S:
+    /// it also clears the NaN of a row's own lse, and that of a hidden dP.
+    func clearHidden(_ P: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
+        fillHidden(P, tile, plan, with: 0)
     }
 
     /// rowmax(scale · S), in units of log2.
@@ -103,14 +104,13 @@ struct TileSteps<Scalar: CPUScalar> {
         }
     }
 
-    /// dV = keep dV + Pᵀ dO, or dK = keep dK + dSᵀ Q; hidden rows are left out as in `accumulate`. Only as
-    /// many rows of dV change as P has keys: a causal tile may see fewer than the key tile holds.
+    /// dV = keep dV + Pᵀ dO, or dK = keep dK + dSᵀ Q; hidden rows are left out as in `accumulate`.
     func accumulateTransposed(
         _ P: MutableBlock<Scalar>, _ dO: Block<Scalar>, into dV: MutableBlock<Scalar>,
         _ tile: TilePlan.Tile, _ plan: TilePlan
     ) {
         guard tile.zone == .masked, !isFinite(dO) else {
-            return gemm.multiply(transposed: P.readOnly, dO, into: dV.rows(0..<P.columns), keep: .everything)
+            return gemm.multiply(transposed: P.readOnly, dO, into: dV, keep: .everything)
         }
         for c in 0..<P.columns {
             let seeing = plan.visibleQueries(key: tile.keys.lowerBound + c).clamped(to: tile.queries)

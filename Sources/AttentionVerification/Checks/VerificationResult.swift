@@ -20,6 +20,8 @@ public struct VerificationResult: Sendable {
 struct Judge {
     let element: VerificationCase.ElementType
     let inputs: InputKind
+    /// How often the error of the ordinary computation is allowed.
+    var factor = Tolerance.naiveFactor
 
     /// The tensor's distance from the reference, by the tolerance of the element type.
     func measure(_ tensor: String, _ result: [Double], _ reference: [Double]) -> TensorError {
@@ -42,13 +44,13 @@ struct Judge {
     ///   - naive: the same tensor's error in the naive computation, asked for only where it decides.
     func fault(_ error: TensorError, naive: () throws -> TensorError?) rethrows -> String? {
         if error.nonFiniteMismatches > 0 {
-            return "\(error.tensor): \(error.nonFiniteMismatches) entries should be NaN or infinite and are not"
+            return "\(error.tensor): \(error.nonFiniteMismatches) entries are not NaN or infinite where they should be"
         }
         if error.maximum == .infinity { return "\(error.tensor): NaN or infinite where it should not be" }
         if error.excess <= 1, element == .f64 || inputs.isUnitNormal { return nil }
         let figures = "\(error.tensor): off by \(error.maximum), largest entry \(error.magnitude)"
         guard element == .f32, let naive = try naive() else { return figures }
-        let allowed = Tolerance.naiveFactor * naive.maximum + Tolerance.naiveFloor * error.magnitude
+        let allowed = factor * naive.maximum + Tolerance.naiveFloor * error.magnitude
         return error.maximum <= allowed ? nil : figures + ", naive off by \(naive.maximum)"
     }
 

@@ -64,7 +64,9 @@ private final class Reference<Element: AttentionElement> {
             let run = try CaseRun(c, inputs)
             result.failures = run.faults
             result.errors = compare(c, run.tensors)
-            let judge = Judge(element: c.element, inputs: problem.inputs)
+            let judge = Judge(
+                element: c.element, inputs: problem.inputs,
+                factor: c.algorithm == .naive ? Tolerance.plainFactor : Tolerance.naiveFactor)
             for (index, error) in result.errors.enumerated() {
                 if let fault = try judge.fault(error, naive: { try self.naive(c)[index] }) {
                     result.failures.append(fault)

@@ -1,0 +1,42 @@
+import AttentionVerification
+import FlashAttention
+import Testing
+
+@Suite("VerificationGrid")
+struct VerificationGridTests {
+    @Test func whole_hasThreeHundredCasesOnThePoorestMachine() {
+        let poorest = VerificationMachine(kernelSets: [.generic], providers: [.simd])
+        #expect(VerificationGrid.cases(machine: poorest).count >= 300)
+    }
+
+    @Test func cases_areDistinct() {
+        let cases = VerificationGrid.cases()
+        #expect(Set(cases).count == cases.count)
+    }
+
+    @Test func names_readBackAsTheSameCase() {
+        for verificationCase in VerificationGrid.cases() {
+            #expect(VerificationCase(verificationCase.description) == verificationCase)
+        }
+    }
+
+    @Test(arguments: [
+        "", "forward", "forward/f32/fa2/simd/generic", "sideways/f32/fa2/simd/generic/1,1,1,1,1,1,1",
+        "forward/f32/fa2/simd/generic/1,1,1,1,1,1", "forward/f32/fa2/simd/generic/1,3,2,1,1,1,1",
+        "forward/f32/fa2/simd/generic/1,1,1,1,1,1,1/lengths=2",
+        "forward/f32/fa2/simd/generic/1,1,1,1,1,1,1/tiles=0,4",
+        "forward/f32/fa2/simd/generic/1,1,1,1,1,1,1/nonsense",
+    ])
+    func name_thatMeansNothing_isRefused(name: String) {
+        #expect(VerificationCase(name) == nil)
+    }
+
+    @Test func withoutOpenBLAS_countsWhatItSkips() {
+        let both = VerificationMachine(kernelSets: [.generic], providers: [.simd, .openblas])
+        let one = VerificationMachine(kernelSets: [.generic], providers: [.simd])
+        #expect(VerificationGrid.skipped(machine: both) == 0)
+        #expect(
+            VerificationGrid.skipped(machine: one) + VerificationGrid.cases(machine: one).count
+                == VerificationGrid.cases(machine: both).count)
+    }
+}
