@@ -41,16 +41,16 @@ public struct TileKernelTable: Sendable {
         Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer
     ) -> Void
 
-    /// `out[r] = max over scaleLog2 · S[r]`, −∞ for n = 0; NaN entries are passed over.
+    /// `out[r] = max over scale · S[r]`, −∞ for n = 0; NaN entries are passed over.
     ///
-    /// Arguments: m, n, S, its row stride, scaleLog2, out.
+    /// Arguments: m, n, S, its row stride, scale, out.
     public typealias RowMaximum = @Sendable (
         Int, Int, UnsafeRawPointer, Int, Double, UnsafeMutableRawPointer
     ) -> Void
 
-    /// `S[r] = exp2(scaleLog2 · S[r] − offset[r])` in place; `sum[r]` receives the row's sum unless nil.
+    /// `S[r] = exp(scale · S[r] − offset[r])` in place; `sum[r]` receives the row's sum unless nil.
     ///
-    /// Arguments: m, n, S, its row stride, scaleLog2, offset, sum.
+    /// Arguments: m, n, S, its row stride, scale, offset, sum.
     public typealias Exponentiate = @Sendable (
         Int, Int, UnsafeMutableRawPointer, Int, Double, UnsafeRawPointer, UnsafeMutableRawPointer?
     ) -> Void

@@ -2,10 +2,10 @@
 
 @inline(never)
 func rowMaximum(
-    _ m: Int, _ n: Int, _ s: UnsafeRawPointer, _ sRow: Int, _ scaleLog2: Double,
+    _ m: Int, _ n: Int, _ s: UnsafeRawPointer, _ sRow: Int, _ scale: Double,
     _ out: UnsafeMutableRawPointer
 ) {
-    let scale = broadcast(Scalar(scaleLog2))
+    let scale = broadcast(Scalar(scale))
     for r in 0..<m {
         let row = scalars(s) + r * sRow
         var m0 = broadcast(-Scalar.infinity)
@@ -31,10 +31,10 @@ func rowMaximum(
 
 @inline(never)
 func exponentiate(
-    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ scaleLog2: Double,
+    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ scale: Double,
     _ offset: UnsafeRawPointer, _ sum: UnsafeMutableRawPointer?
 ) {
-    let scale = broadcast(Scalar(scaleLog2))
+    let scale = broadcast(Scalar(scale))
     for r in 0..<m {
         let row = scalars(s) + r * sRow
         let minusOffset = broadcast(-scalars(offset)[r])
@@ -42,8 +42,8 @@ func exponentiate(
         var s1 = Vector.zero
         var c = 0
         while c + 2 * lanes <= n {
-            let p0 = exp2(fma(load(row + c), scale, minusOffset))
-            let p1 = exp2(fma(load(row + c + lanes), scale, minusOffset))
+            let p0 = exponential(fma(load(row + c), scale, minusOffset))
+            let p1 = exponential(fma(load(row + c + lanes), scale, minusOffset))
             store(p0, row + c)
             store(p1, row + c + lanes)
             s0 += p0
@@ -52,11 +52,11 @@ func exponentiate(
         }
         while c < n {
             if c + lanes <= n {
-                let p = exp2(fma(load(row + c), scale, minusOffset))
+                let p = exponential(fma(load(row + c), scale, minusOffset))
                 store(p, row + c)
                 s0 += p
             } else {
-                let p = exp2(fma(load(row + c, count: n - c, fill: -.infinity), scale, minusOffset))
+                let p = exponential(fma(load(row + c, count: n - c, fill: -.infinity), scale, minusOffset))
                 store(p, row + c, count: n - c)
                 s1 += load(row + c, count: n - c, fill: 0)
             }

@@ -29,7 +29,7 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         let dK, dV: MutableBlock<Scalar>
         /// K_jᵀ and V_jᵀ in panels.
         let keyPanels, valuePanels: UnsafeMutablePointer<Scalar>
-        /// lse_i in units of log2 and scale · D_i: `[Br]` each.
+        /// What exp subtracts, lse_i, and scale · D_i: `[Br]` each.
         let offset, scaledDelta: UnsafeMutablePointer<Scalar>
     }
 

@@ -3,7 +3,7 @@ import AttentionCore
 /// What the backward pass needs of every query row, computed once before the tiles: step 1 of
 /// FlashAttention-2's Algorithm 2, shared with the online softmax.
 struct RowPreparation<Scalar: CPUScalar> {
-    /// The lse in units of log2, +∞ for an empty row: what exp subtracts from S to give P. `[B, H, Nq]`
+    /// The lse, +∞ for an empty row: what exp subtracts from S to give P. `[B, H, Nq]`
     let offset: UnsafeMutablePointer<Scalar>
     /// scale · delta, with delta = rowsum(dO ∘ O). `[B, H, Nq]`
     let scaledDelta: UnsafeMutablePointer<Scalar>

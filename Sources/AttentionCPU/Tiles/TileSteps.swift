@@ -7,9 +7,9 @@ struct TileSteps<Scalar: CPUScalar> {
     let gemm: BlockGEMM<Scalar>
     /// The factor on Q Kᵀ.
     let scale: Double
-    /// The same in units of log2. A scale of 0 is replaced by the smallest normal number, which gives the
-    /// same P to the last digit and, unlike 0, keeps the −∞ of a masked score.
-    let scaleLog2: Double
+    /// The same for scores that become P. A scale of 0 is replaced by the smallest normal number, which
+    /// gives the same P to the last digit and, unlike 0, keeps the −∞ of a masked score.
+    let scoreScale: Double
     /// What a masked score holds: −∞ after the scale.
     let masked: Scalar
 
@@ -17,7 +17,7 @@ struct TileSteps<Scalar: CPUScalar> {
         kernels = context.kernels
         gemm = BlockGEMM(kernels: context.kernels, blas: context.blas, scratch: scratch)
         scale = context.softmaxScale
-        scaleLog2 = scale == 0 ? Double(Scalar.leastNormalMagnitude) : scale * RowStatistics<Scalar>.log2E
+        scoreScale = scale == 0 ? Double(Scalar.leastNormalMagnitude) : scale
         masked = scale < 0 ? .infinity : -.infinity
     }
 
@@ -48,16 +48,16 @@ struct TileSteps<Scalar: CPUScalar> {
         fillHidden(P, tile, plan, with: 0)
     }
 
-    /// rowmax(scale · S), in units of log2.
+    /// rowmax(scale · S).
     func rowMaximum(_ S: MutableBlock<Scalar>, into maximum: UnsafeMutablePointer<Scalar>) {
-        kernels.rowMaximum(S.rows, S.columns, S.memory, S.stride, scaleLog2, maximum)
+        kernels.rowMaximum(S.rows, S.columns, S.memory, S.stride, scoreScale, maximum)
     }
 
-    /// P = exp(scale · S − offset), the offset in units of log2, and its row sums.
+    /// P = exp(scale · S − offset) and its row sums.
     func exponentiate(
         _ S: MutableBlock<Scalar>, offset: UnsafePointer<Scalar>, sum: UnsafeMutablePointer<Scalar>?
     ) {
-        kernels.exponentiate(S.rows, S.columns, S.memory, S.stride, scaleLog2, offset, sum)
+        kernels.exponentiate(S.rows, S.columns, S.memory, S.stride, scoreScale, offset, sum)
     }
 
     /// dS = P ∘ (dP − delta) · scale, in place of dP.

@@ -8,34 +8,34 @@ import Musl
 
 /// A number type that attention computes in.
 public protocol AttentionElement: BinaryFloatingPoint, SIMDScalar, Codable, BitwiseCopyable, Sendable {
-    /// 2 to the power of `x`.
-    static func exp2(_ x: Self) -> Self
-    /// The logarithm of `x` to base 2.
-    static func log2(_ x: Self) -> Self
+    /// e to the power of `x`.
+    static func exp(_ x: Self) -> Self
+    /// The natural logarithm of `x`.
+    static func log(_ x: Self) -> Self
 }
 
 extension Float: AttentionElement {
     #if canImport(Darwin)
-    public static func exp2(_ x: Float) -> Float { Darwin.exp2(x) }
-    public static func log2(_ x: Float) -> Float { Darwin.log2(x) }
+    public static func exp(_ x: Float) -> Float { Darwin.exp(x) }
+    public static func log(_ x: Float) -> Float { Darwin.log(x) }
     #elseif canImport(Glibc)
-    public static func exp2(_ x: Float) -> Float { Glibc.exp2(x) }
-    public static func log2(_ x: Float) -> Float { Glibc.log2(x) }
+    public static func exp(_ x: Float) -> Float { Glibc.exp(x) }
+    public static func log(_ x: Float) -> Float { Glibc.log(x) }
     #else
-    public static func exp2(_ x: Float) -> Float { Musl.exp2(x) }
-    public static func log2(_ x: Float) -> Float { Musl.log2(x) }
+    public static func exp(_ x: Float) -> Float { Musl.exp(x) }
+    public static func log(_ x: Float) -> Float { Musl.log(x) }
     #endif
 }
 
 extension Double: AttentionElement {
     #if canImport(Darwin)
-    public static func exp2(_ x: Double) -> Double { Darwin.exp2(x) }
-    public static func log2(_ x: Double) -> Double { Darwin.log2(x) }
+    public static func exp(_ x: Double) -> Double { Darwin.exp(x) }
+    public static func log(_ x: Double) -> Double { Darwin.log(x) }
     #elseif canImport(Glibc)
-    public static func exp2(_ x: Double) -> Double { Glibc.exp2(x) }
-    public static func log2(_ x: Double) -> Double { Glibc.log2(x) }
+    public static func exp(_ x: Double) -> Double { Glibc.exp(x) }
+    public static func log(_ x: Double) -> Double { Glibc.log(x) }
     #else
-    public static func exp2(_ x: Double) -> Double { Musl.exp2(x) }
-    public static func log2(_ x: Double) -> Double { Musl.log2(x) }
+    public static func exp(_ x: Double) -> Double { Musl.exp(x) }
+    public static func log(_ x: Double) -> Double { Musl.log(x) }
     #endif
 }

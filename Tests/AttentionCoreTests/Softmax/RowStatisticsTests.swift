@@ -4,7 +4,6 @@ import Testing
 
 /// One row of scores, taken in chunk by chunk.
 private struct Row {
-    /// In units of log2.
     var scores: [Double]
 
     /// m, l, 1/l and lse after the chunks, in this order.
@@ -18,7 +17,7 @@ private struct Row {
                 var subtrahend = scores[chunk].max() ?? -.infinity
                 var correction = 0.0
                 statistics.update(1, tileMaximum: &subtrahend, correction: &correction)
-                var sum = scores[chunk].reduce(0) { $0 + Double.exp2($1 - subtrahend) }
+                var sum = scores[chunk].reduce(0) { $0 + Double.exp($1 - subtrahend) }
                 statistics.add(1, tileSum: &sum)
             }
             var (inverse, lse) = (0.0, 0.0)
@@ -28,12 +27,12 @@ private struct Row {
         }
     }
 
-    /// ln Σ 2^s.
+    /// ln Σ exp s.
     var expected: Double {
         let maximum = scores.max() ?? -.infinity
         return maximum == -.infinity
             ? -.infinity
-            : (maximum + Double.log2(scores.reduce(0) { $0 + Double.exp2($1 - maximum) })) * 0.6931471805599453
+            : maximum + Double.log(scores.reduce(0) { $0 + Double.exp($1 - maximum) })
     }
 }
 
@@ -127,7 +126,7 @@ struct RowStatisticsTests {
 
     @Test func backwardOffset_ofAnEmptyRow_makesEveryProbabilityZero() {
         #expect(RowStatistics<Double>.backwardOffset(-.infinity) == .infinity)
-        #expect(Double.exp2(5 - RowStatistics<Double>.backwardOffset(-.infinity)) == 0)
+        #expect(Double.exp(5 - RowStatistics<Double>.backwardOffset(-.infinity)) == 0)
         #expect(RowStatistics<Float>.backwardOffset(.nan).isNaN)
     }
 }
