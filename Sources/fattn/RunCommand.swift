@@ -62,6 +62,9 @@ struct RunCommand: ParsableCommand {
     private func run<Element: FileElement>(_ file: SafeTensorsFile, _ type: Element.Type) throws {
         let problem = try InputProblem<Element>(file, layout: layout, needsGradient: backward)
         let attention = try Attention<Element>(shape: problem.shape, options: options)
+        let made = attention.configuration
+        try Processor.require(
+            memory: max(made.forwardWorkspaceBytes, backward ? made.backwardWorkspaceBytes : 0))
         // Before the work, so that an output which cannot be written does not cost it.
         try AtomicFile.checkWritable(output)
         try withExtendedLifetime(problem) {

@@ -96,7 +96,11 @@ private let badInputs = [
         ("oversized", "ffffffffffffff7f{}", "at most"),
         ("not JSON", "0500000000000000{oops", "JSON"),
         ("not an object", "0200000000000000[]", "starts with {"),
-        ("beyond the file", "3c00000000000000{\"q\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}          ", "within the file"),
+        (
+            "beyond the file",
+            "3c00000000000000{\"q\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}          ",
+            "bytes of data"
+        ),
         ("short", "00ff", "at least 8 bytes"),
     ])
     func malformedFile_isRefused(_ name: String, _ contents: String, _ word: String) throws {

@@ -12,7 +12,8 @@ struct BenchCommand: ParsableCommand {
         discussion: """
             Lists are separated by commas. Every default is all there is, but --dtype, which is f32. GFLOP/s \
             count 2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and 2.5 times as many \
-            backward; the backward pass is timed alone.
+            backward; the backward pass is timed alone. The peak is that of multiply-adds in registers, measured \
+            before and after each group of cases; a row shows its share of the best so far, --json of the best.
             """)
 
     @Option(

@@ -25,7 +25,7 @@ struct BenchReport: Encodable {
 
     init(machine: BenchMachine, rows: [BenchRow]) {
         self.machine = machine
-        self.rows = rows.map { Row(values: $0.values) }
+        self.rows = rows.map { Row(values: $0.against(machine).values) }
     }
 
     func json() throws -> String { try encodeJSON(self) }

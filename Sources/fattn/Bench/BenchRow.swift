@@ -29,6 +29,13 @@ struct BenchRow {
 
     var gflops: Double? { median.map { flops / $0 / 1e9 } }
 
+    /// The row with the machine's present ceiling as its own.
+    func against(_ machine: BenchMachine) -> BenchRow {
+        var row = self
+        row.peak = machine.peak(type)
+        return row
+    }
+
     var peakFraction: Double? {
         guard let gflops, let peak, peak > 0 else { return nil }
         return gflops / peak
