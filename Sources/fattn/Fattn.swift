@@ -14,7 +14,8 @@ struct Fattn: ParsableCommand {
         subcommands: [RunCommand.self, BenchCommand.self, VerifyCommand.self, InfoCommand.self])
 
     func run() throws {
-        throw CommandError.usage("expected a subcommand, run, bench, verify or info, got none; see fattn --help")
+        throw CommandError.usage(
+            "expected a subcommand, run, bench, verify or info, got none; see fattn --help")
     }
 
     static func main() {

@@ -30,7 +30,9 @@ struct RunCommand: ParsableCommand {
     var causal = false
     @Option(help: "With --causal: whether the last query sees the last key, or the first the first only.")
     var causalAlignment: CausalAlignment = .bottomRight
-    @Option(parsing: .unconditional, help: ArgumentHelp("The factor on Q Kᵀ; 1/√D by default.", valueName: "number"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("The factor on Q Kᵀ; 1/√D by default.", valueName: "number"))
     var scale: Double?
     @Flag(help: "Compute the gradients too; the input then holds dout.")
     var backward = false
@@ -107,7 +109,8 @@ private struct ForwardResult<Element: FileElement> {
         let outputShape = problem.layout.shape(shape.outputExtents)
         try writer.add("out", shape: outputShape, UnsafeBufferPointer(output.buffer))
         try writer.add(
-            "lse", shape: [shape.batch, shape.heads, shape.queryLength], UnsafeBufferPointer(logSumExp.buffer))
+            "lse", shape: [shape.batch, shape.heads, shape.queryLength],
+            UnsafeBufferPointer(logSumExp.buffer))
     }
 }
 

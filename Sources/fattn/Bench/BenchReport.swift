@@ -70,7 +70,8 @@ struct BenchTable {
         return table.row(
             start + [
                 row.median.map(duration) ?? "", row.times.first.map(duration) ?? "", "\(row.times.count)",
-                row.gflops.map { fixed($0, 1) } ?? "", row.peakFraction.map { fixed($0 * 100, 0) + " %" } ?? "",
+                row.gflops.map { fixed($0, 1) } ?? "",
+                row.peakFraction.map { fixed($0 * 100, 0) + " %" } ?? "",
                 row.maximumError.map(scientific) ?? "", row.extraBytes.map(bytes) ?? "",
                 row.trafficBytes.map(bytes) ?? "",
             ])

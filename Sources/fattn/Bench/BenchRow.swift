@@ -75,9 +75,11 @@ extension BenchRow {
     /// The columns of the contract, in its order, then ours.
     var values: [(name: String, value: BenchValue)] {
         [
-            ("device", .text("cpu")), ("algorithm", .text(algorithm.rawValue)), ("gemm", .text(gemm.rawValue)),
+            ("device", .text("cpu")), ("algorithm", .text(algorithm.rawValue)),
+            ("gemm", .text(gemm.rawValue)),
             ("dtype", .text(type.rawValue)), ("pass", .text(pass.rawValue)), ("mask", .text(mask.rawValue)),
-            ("B", .integer(shape.batch)), ("H", .integer(shape.heads)), ("Hkv", .integer(shape.keyValueHeads)),
+            ("B", .integer(shape.batch)), ("H", .integer(shape.heads)),
+            ("Hkv", .integer(shape.keyValueHeads)),
             ("Nq", .integer(shape.queryLength)), ("Nk", .integer(shape.keyLength)),
             ("D", .integer(shape.headSize)), ("Dv", .integer(shape.valueHeadSize)),
             ("threads", .integer(threads)), ("Br", .integer(tiles?.queries)), ("Bc", .integer(tiles?.keys)),

@@ -50,8 +50,8 @@ enum Processor {
         #endif
     }
 
-    /// Checks that there is so much memory. The system itself may promise more than it has and end the process
-    /// when that is used.
+    /// Checks that there is so much memory. The system itself may promise more than it has and end the
+    /// process when that is used.
     /// - Throws: `CommandError.unavailable`
     static func require(memory needed: Int) throws {
         let available = availableMemory
