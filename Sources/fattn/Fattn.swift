@@ -22,8 +22,8 @@ struct Fattn: ParsableCommand {
         // A write beyond the file size limit must come back as an error, not end the process half way.
         signal(SIGXFSZ, SIG_IGN)
         do {
-            try checkEnvironment()
             var command = try parseAsRoot()
+            try checkEnvironment()
             try command.run()
         } catch {
             Foundation.exit(report(error))
