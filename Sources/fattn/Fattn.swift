@@ -23,7 +23,6 @@ struct Fattn: ParsableCommand {
         signal(SIGXFSZ, SIG_IGN)
         do {
             var command = try parseAsRoot()
-            try checkEnvironment()
             try command.run()
         } catch {
             Foundation.exit(report(error))

@@ -11,6 +11,7 @@ struct InfoCommand: ParsableCommand {
     var json: String?
 
     func run() throws {
+        try checkEnvironment()
         let info = try MachineReport()
         for line in info.lines { say(line) }
         if let json { try writeWhole(try encodeJSON(info), to: json) }

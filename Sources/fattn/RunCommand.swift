@@ -45,6 +45,7 @@ struct RunCommand: ParsableCommand {
     @OptionGroup var later: LaterOptions
 
     func run() throws {
+        try checkEnvironment()
         try later.refuse()
         try device.require()
         try check(threads: threads)

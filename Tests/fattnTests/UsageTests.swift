@@ -84,7 +84,7 @@ import Testing
 
     @Test(arguments: [["--help"], ["run", "--help"], ["help", "bench"], ["verify", "-h"]])
     func help_isNoError(_ arguments: [String]) throws {
-        let outcome = try CommandLineTool().run(arguments)
+        let outcome = try CommandLineTool().run(arguments, environment: ["FATTN_KERNELS": "mmx"])
         #expect(outcome.code == 0 && outcome.error.isEmpty && outcome.output.contains("USAGE"), "\(outcome)")
     }
 

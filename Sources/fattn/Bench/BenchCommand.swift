@@ -53,7 +53,9 @@ struct BenchCommand: ParsableCommand {
     var csv: String?
 
     func run() throws {
+        try checkEnvironment()
         try check()
+        let providers = try providers()
         let threads = threads ?? Processor.cores
         let problems = try problems()
         for path in [json, csv].compactMap({ $0 }) { try AtomicFile.checkWritable(path) }
@@ -64,7 +66,7 @@ struct BenchCommand: ParsableCommand {
         progress.clear()
         say(machine.summary)
         let bench = Bench(
-            algorithms: algorithm, providers: try providers(), passes: passes, masks: mask,
+            algorithms: algorithm, providers: providers, passes: passes, masks: mask,
             threads: threads, seconds: seconds, machine: machine, progress: progress)
         let table = BenchTable(problems.map(\.shape))
         say(table.header)
