@@ -132,7 +132,7 @@ let badEntries = [
         ]
         var random = SplitMix64(state: 7)
         var opened = 0
-        for _ in 0..<4000 {
+        for _ in 0..<1500 {
             var bytes = seed
             for _ in 0..<Int.random(in: 1...4, using: &random) {
                 let at = Int.random(in: 0..<max(bytes.count, 1), using: &random)
@@ -154,7 +154,7 @@ let badEntries = [
                 #expect(sum >= 0)
             }
         }
-        #expect(opened > 100)
+        #expect(opened > 30)
     }
 }
 
