@@ -38,7 +38,8 @@ func oneLine(_ text: String) -> String {
     var result = ""
     for scalar in text.unicodeScalars.prefix(limit) {
         let isLineBreak = (0x2028...0x2029).contains(scalar.value)
-        result += isLineBreak || scalar.properties.generalCategory == .control
+        result +=
+            isLineBreak || scalar.properties.generalCategory == .control
             ? scalar.escaped(asASCII: true) : String(scalar)
     }
     return text.unicodeScalars.count > limit ? result + "…" : result

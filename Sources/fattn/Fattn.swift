@@ -14,14 +14,14 @@ struct Fattn: ParsableCommand {
         subcommands: [RunCommand.self, BenchCommand.self, VerifyCommand.self, InfoCommand.self])
 
     func run() throws {
-        throw CommandError.usage("expected a subcommand, run, bench, verify or info, got none; see fattn --help")
+        throw CommandError.usage(
+            "expected a subcommand, run, bench, verify or info, got none; see fattn --help")
     }
 
     static func main() {
         // A write beyond the file size limit must come back as an error, not end the process half way.
         signal(SIGXFSZ, SIG_IGN)
         do {
-            try checkEnvironment()
             var command = try parseAsRoot()
             try command.run()
         } catch {

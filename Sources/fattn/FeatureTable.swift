@@ -8,9 +8,11 @@ enum FeatureTable {
         let algorithms: [String: [String]]
     }
 
-    static let features: [Feature] = there.map {
-        Feature(feature: $0, algorithms: ["cpu": AttentionAlgorithm.allCases.map(\.rawValue), "cuda": []])
-    } + later.map { Feature(feature: $0, algorithms: ["cpu": [], "cuda": []]) }
+    static let features: [Feature] =
+        there.map {
+            Feature(
+                feature: $0, algorithms: ["cpu": AttentionAlgorithm.allCases.map(\.rawValue), "cuda": []])
+        } + later.map { Feature(feature: $0, algorithms: ["cpu": [], "cuda": []]) }
 
     private static let there = [
         "forward", "backward", "F32", "F64", "any D and Dv", "Nq ≠ Nk", "GQA and MQA (Hkv < H)",

@@ -11,6 +11,7 @@ struct InfoCommand: ParsableCommand {
     var json: String?
 
     func run() throws {
+        try checkEnvironment()
         let info = try MachineReport()
         for line in info.lines { say(line) }
         if let json { try writeWhole(try encodeJSON(info), to: json) }
@@ -74,7 +75,8 @@ private struct MachineReport: Encodable {
     var lines: [String] {
         let cacheText = [("L1", caches.l1_bytes), ("L2", caches.l2_bytes), ("L3", caches.l3_bytes)]
             .map { "\($0.0) \($0.1 == 0 ? "unknown" : "\($0.1 / 1024) KiB")" }.joined(separator: ", ")
-        let blas = openblas.map { "\($0.version), running as \($0.core)" }
+        let blas =
+            openblas.map { "\($0.version), running as \($0.core)" }
             ?? "none; install it with: apt-get install libopenblas-dev"
         return [
             "CPU        \(cpu), \(cores) cores",

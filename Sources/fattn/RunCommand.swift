@@ -30,7 +30,9 @@ struct RunCommand: ParsableCommand {
     var causal = false
     @Option(help: "With --causal: whether the last query sees the last key, or the first the first only.")
     var causalAlignment: CausalAlignment = .bottomRight
-    @Option(parsing: .unconditional, help: ArgumentHelp("The factor on Q Kᵀ; 1/√D by default.", valueName: "number"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("The factor on Q Kᵀ; 1/√D by default.", valueName: "number"))
     var scale: Double?
     @Flag(help: "Compute the gradients too; the input then holds dout.")
     var backward = false
@@ -43,6 +45,7 @@ struct RunCommand: ParsableCommand {
     @OptionGroup var later: LaterOptions
 
     func run() throws {
+        try checkEnvironment()
         try later.refuse()
         try device.require()
         try check(threads: threads)
@@ -62,6 +65,9 @@ struct RunCommand: ParsableCommand {
     private func run<Element: FileElement>(_ file: SafeTensorsFile, _ type: Element.Type) throws {
         let problem = try InputProblem<Element>(file, layout: layout, needsGradient: backward)
         let attention = try Attention<Element>(shape: problem.shape, options: options)
+        let made = attention.configuration
+        try Processor.require(
+            memory: max(made.forwardWorkspaceBytes, backward ? made.backwardWorkspaceBytes : 0))
         // Before the work, so that an output which cannot be written does not cost it.
         try AtomicFile.checkWritable(output)
         try withExtendedLifetime(problem) {
@@ -104,7 +110,8 @@ private struct ForwardResult<Element: FileElement> {
         let outputShape = problem.layout.shape(shape.outputExtents)
         try writer.add("out", shape: outputShape, UnsafeBufferPointer(output.buffer))
         try writer.add(
-            "lse", shape: [shape.batch, shape.heads, shape.queryLength], UnsafeBufferPointer(logSumExp.buffer))
+            "lse", shape: [shape.batch, shape.heads, shape.queryLength],
+            UnsafeBufferPointer(logSumExp.buffer))
     }
 }
 

@@ -17,6 +17,7 @@ struct VerifyCommand: ParsableCommand {
     var name: String?
 
     func run() throws {
+        try checkEnvironment()
         try device.require()
         let cases = try cases()
         let verifier = Verifier()

@@ -43,7 +43,8 @@ import Testing
         let directory = try TemporaryDirectory()
         let plain = try directory.write([1], "plain")
         for path in [
-            directory.path("no/such/out"), directory.url.path, directory.path("new") + "/", plain + "/out", "",
+            directory.path("no/such/out"), directory.url.path, directory.path("new") + "/", plain + "/out",
+            "",
             "/dev/null", "/proc/out",
         ] {
             let error = try #require(throws: SafeTensorsError.self) { try AtomicFile.checkWritable(path) }

@@ -26,7 +26,9 @@ import Testing
         #expect(file.tensors.mapValues(\.shape) == ["lengths": [2], "floats": [3, 1], "doubles": [1, 3]])
         let read = try file.elements(of: "doubles", as: Double.self)
         #expect(read.isMapped && Array(read.buffer) == doubles)
-        #expect(try file.elements(of: "floats", as: Float.self).buffer.map(\.bitPattern) == floats.map(\.bitPattern))
+        #expect(
+            try file.elements(of: "floats", as: Float.self).buffer.map(\.bitPattern)
+                == floats.map(\.bitPattern))
         #expect(try Array(file.elements(of: "lengths", as: Int32.self).buffer) == lengths)
         #expect(file.tensors["doubles"]?.byteRange.lowerBound.isMultiple(of: 8) == true)
         #expect(directory.fileNames == ["a.safetensors"])
@@ -71,7 +73,7 @@ import Testing
         #expect(DataType.f6E2M3.byteCount(shape: [4]) == 3)
         #expect(DataType.f6E2M3.byteCount(shape: [3]) == nil)
         #expect(DataType.f64.byteCount(shape: []) == 8)
-        #expect(DataType.f64.byteCount(shape: [.max, .max, 0]) == 0 || DataType.f64.byteCount(shape: [.max, .max, 0]) == nil)
+        #expect(DataType.f64.byteCount(shape: [.max, 2]) == nil)
         #expect(DataType.u8.byteCount(shape: [-1, 0]) == nil)
         #expect(Set(DataType.allCases.map(\.rawValue)).count == 22)
     }

@@ -18,7 +18,9 @@ final class TemporaryDirectory {
         return path(name)
     }
 
-    var fileNames: [String] { (try? FileManager.default.contentsOfDirectory(atPath: url.path).sorted()) ?? [] }
+    var fileNames: [String] {
+        (try? FileManager.default.contentsOfDirectory(atPath: url.path).sorted()) ?? []
+    }
 }
 
 /// A file made of a header's text and as many bytes of data.

@@ -36,12 +36,18 @@ private let badInputs = [
     BadInput("Hkv of 0", "tensor k", "divides H = 4") { problem(k: [2, 0, 5, 8], v: [2, 0, 5, 6]) },
     BadInput("v of other heads", "tensor v", "Hkv = 2", "[2,4,5,6]") { problem(v: [2, 4, 5, 6]) },
     BadInput("v of another length", "tensor v", "Nk = 5", "[2,2,4,6]") { problem(v: [2, 2, 4, 6]) },
-    BadInput("D of 0", "tensor q", "D of 1 or more", "[2,4,3,0]") { problem(q: [2, 4, 3, 0], k: [2, 2, 5, 0]) },
+    BadInput("D of 0", "tensor q", "D of 1 or more", "[2,4,3,0]") {
+        problem(q: [2, 4, 3, 0], k: [2, 2, 5, 0])
+    },
     BadInput("Dv of 0", "tensor v", "Dv of 1 or more") { problem(v: [2, 2, 5, 0]) },
-    BadInput("the other layout", "tensor k", "B = 2", options: ["--layout", "bnhd"]) { problem(k: [3, 5, 2, 8]) },
+    BadInput("the other layout", "tensor k", "B = 2", options: ["--layout", "bnhd"]) {
+        problem(k: [3, 5, 2, 8])
+    },
     BadInput("k of another dtype", "tensor k", "dtype F32", "got F64") {
-        [FileTensor(zeros: "q", [1, 1, 1, 1]), FileTensor(zeros: "k", [1, 1, 1, 1], .f64),
-            FileTensor(zeros: "v", [1, 1, 1, 1])]
+        [
+            FileTensor(zeros: "q", [1, 1, 1, 1]), FileTensor(zeros: "k", [1, 1, 1, 1], .f64),
+            FileTensor(zeros: "v", [1, 1, 1, 1]),
+        ]
     },
     BadInput("BF16", "tensor q", "F32 or F64", "BF16", "not there yet") {
         ["q", "k", "v"].map { FileTensor(zeros: $0, [1, 1, 1, 1], .bf16) }
@@ -49,29 +55,39 @@ private let badInputs = [
     BadInput("I32", "tensor q", "F32 or F64", "I32") {
         ["q", "k", "v"].map { FileTensor(zeros: $0, [1, 1, 1, 1], .i32) }
     },
-    BadInput("seqused_k of I64", "seqused_k", "I32", "I64") { problem(FileTensor("seqused_k", [2], [1, 1] as [Int64])) },
+    BadInput("seqused_k of I64", "seqused_k", "I32", "I64") {
+        problem(FileTensor("seqused_k", [2], [1, 1] as [Int64]))
+    },
     BadInput("seqused_k of another length", "seqused_k", "[2]", "[3]") {
         problem(FileTensor("seqused_k", [3], [1, 1, 1] as [Int32]))
     },
     BadInput("seqused_k beyond Nk", "seqused_k", "0 to Nk = 5", "got 6") {
         problem(FileTensor("seqused_k", [2], [1, 6] as [Int32]))
     },
-    BadInput("negative seqused_k", "seqused_k", "got -1") { problem(FileTensor("seqused_k", [2], [-1, 5] as [Int32])) },
+    BadInput("negative seqused_k", "seqused_k", "got -1") {
+        problem(FileTensor("seqused_k", [2], [-1, 5] as [Int32]))
+    },
     BadInput("no dout", "tensor dout", "got none", options: ["--backward"]) { problem() },
     BadInput("dout of another shape", "tensor dout", "[2,4,3,6]", "[2,4,3,8]", options: ["--backward"]) {
         problem(FileTensor(zeros: "dout", [2, 4, 3, 8]))
     },
-] + [
+]
+
+private let laterTensors = [
     "bias", "mask", "alibi_slopes", "sinks", "cu_seqlens_q", "cu_seqlens_k", "block_table", "block_mask",
 ].map { name in
-    BadInput("\(name), not there yet", "tensor \(name)", "not there yet") { problem(FileTensor(zeros: name, [1])) }
+    BadInput("\(name), not there yet", "tensor \(name)", "not there yet") {
+        problem(FileTensor(zeros: name, [1]))
+    }
 }
 
 @Suite struct BadInputTests {
     private let old = Data("the old output".utf8)
 
     /// Runs, and checks that the output that was there before still is.
-    private func refuse(_ tool: CommandLineTool, _ input: String, _ options: [String] = []) throws -> Outcome {
+    private func refuse(
+        _ tool: CommandLineTool, _ input: String, _ options: [String] = []
+    ) throws -> Outcome {
         let output = tool.path("out.safetensors")
         try old.write(to: URL(fileURLWithPath: output))
         let before = tool.fileNames
@@ -82,7 +98,7 @@ private let badInputs = [
         return outcome
     }
 
-    @Test(arguments: badInputs)
+    @Test(arguments: badInputs + laterTensors)
     func badTensors_areRefusedByName(_ bad: BadInput) throws {
         let tool = try CommandLineTool()
         let outcome = try refuse(tool, try tool.write(bad.tensors()), bad.options)
@@ -96,7 +112,11 @@ private let badInputs = [
         ("oversized", "ffffffffffffff7f{}", "at most"),
         ("not JSON", "0500000000000000{oops", "JSON"),
         ("not an object", "0200000000000000[]", "starts with {"),
-        ("beyond the file", "3c00000000000000{\"q\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}          ", "within the file"),
+        (
+            "beyond the file",
+            "3c00000000000000{\"q\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}          ",
+            "bytes of data"
+        ),
         ("short", "00ff", "at least 8 bytes"),
     ])
     func malformedFile_isRefused(_ name: String, _ contents: String, _ word: String) throws {
@@ -122,11 +142,21 @@ private let badInputs = [
     @Test func unwritableOutput_is74() throws {
         let tool = try CommandLineTool()
         let input = try tool.write(problem())
-        for output in [tool.path("no/such/directory/out"), tool.directory.path, "/dev/null", "/proc/out", ""] {
+        for output in [tool.path("no/such/directory/out"), tool.directory.path, "/dev/null", "/proc/out", ""]
+        {
             let outcome = try tool.run("run", input, "--output", output)
             #expect(outcome.isFailure(74, saying: "cannot write"), "\(outcome)")
         }
         #expect(tool.fileNames == ["in.safetensors"])
+    }
+
+    @Test func outputBeyondTheRoomThereIs_is74AndLeavesNothing() throws {
+        let tool = try CommandLineTool()
+        try old.write(to: URL(fileURLWithPath: tool.path("out")))
+        let outcome = try tool.run(["run", CommandLineTool.sample, "--output", "out"], fileSizeLimit: 64)
+        #expect(outcome.isFailure(74, saying: "out: cannot write"), "\(outcome)")
+        #expect(tool.fileNames == ["out"])
+        #expect(FileManager.default.contents(atPath: tool.path("out")) == old)
     }
 
     @Test func notFinite_passesThroughAsArithmeticHasIt() throws {
@@ -142,7 +172,9 @@ private let badInputs = [
 
     @Test func emptyProblems_work() throws {
         let tool = try CommandLineTool()
-        for (q, k) in [([0, 2, 3, 4], [0, 1, 5, 4]), ([1, 2, 0, 4], [1, 1, 5, 4]), ([1, 2, 3, 4], [1, 1, 0, 4])] {
+        for (q, k) in [
+            ([0, 2, 3, 4], [0, 1, 5, 4]), ([1, 2, 0, 4], [1, 1, 5, 4]), ([1, 2, 3, 4], [1, 1, 0, 4]),
+        ] {
             let input = try tool.write(
                 problem(q: q, k: k, v: k, FileTensor(zeros: "dout", q)))
             let outcome = try tool.run("run", input, "--output", "out", "--backward")

@@ -48,11 +48,21 @@ final class CommandLineTool {
         try run(arguments, environment: environment)
     }
 
-    func run(_ arguments: [String], environment: [String: String] = [:]) throws -> Outcome {
+    /// - Parameters:
+    ///   - fileSizeLimit: the largest file that the program may write, in blocks of 512 bytes or more.
+    func run(
+        _ arguments: [String], environment: [String: String] = [:], fileSizeLimit: Int? = nil
+    ) throws -> Outcome {
         let executable: URL = try #require(Self.executable, "fattn has not been built")
         let process = Process()
-        process.executableURL = executable
-        process.arguments = arguments
+        if let fileSizeLimit {
+            process.executableURL = URL(fileURLWithPath: "/bin/sh")
+            let script = "ulimit -f \(fileSizeLimit); exec \"$0\" \"$@\""
+            process.arguments = ["-c", script, executable.path] + arguments
+        } else {
+            process.executableURL = executable
+            process.arguments = arguments
+        }
         process.currentDirectoryURL = directory
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         // Into files: a pipe that nobody reads yet would hold up a long output.
@@ -102,7 +112,8 @@ extension CommandLineTool {
         }
         defer { for memory in memory { memory.deallocate() } }
         for (tensor, memory) in zip(tensors, memory) {
-            try writer.add(tensor.name, tensor.type, shape: tensor.shape, bytes: UnsafeRawBufferPointer(memory))
+            try writer.add(
+                tensor.name, tensor.type, shape: tensor.shape, bytes: UnsafeRawBufferPointer(memory))
         }
         try writer.write(to: path(name))
         return path(name)

@@ -41,7 +41,8 @@ import Testing
         let tool = try CommandLineTool()
         let transposed = try sampleTensors().map { tensor -> FileTensor in
             guard tensor.shape.count == 4 else { return tensor }
-            return FileTensor(tensor.name, [2, 128, 12, 32], swapAxes(try read(tensor.name, CommandLineTool.sample)))
+            return FileTensor(
+                tensor.name, [2, 128, 12, 32], swapAxes(try read(tensor.name, CommandLineTool.sample)))
         }
         let input = try tool.write(transposed)
         let outcome = try tool.run("run", input, "--output", "out", "--layout", "bnhd")
@@ -56,20 +57,23 @@ import Testing
     @Test func bench_timesTheSample() throws {
         let tool = try CommandLineTool()
         let outcome = try tool.run(
-            "bench", "--input", CommandLineTool.sample, "--seconds", "0.01", "--algorithm", "fa2", "--gemm", "simd",
+            "bench", "--input", CommandLineTool.sample, "--seconds", "0.01", "--algorithm", "fa2", "--gemm",
+            "simd",
             "--json", "bench.json", "--csv", "bench.csv")
         #expect(outcome.code == 0, "\(outcome)")
         let data = try Data(contentsOf: URL(fileURLWithPath: tool.path("bench.json")))
         let report = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
         let machine = try #require(report["machine"] as? [String: Any])
         for key in [
-            "cpu", "cores", "isa", "kernels", "fma_peak_gflops_f32", "bf16_peak_gflops", "memory_gbps", "openblas",
+            "cpu", "cores", "isa", "kernels", "fma_peak_gflops_f32", "bf16_peak_gflops", "memory_gbps",
+            "openblas",
             "gpu", "gpu_gemm_tflops",
         ] { #expect(machine.keys.contains(key), "\(key)") }
         let rows = try #require(report["rows"] as? [[String: Any]])
         #expect(rows.count == 4)
         let names = [
-            "device", "algorithm", "gemm", "dtype", "pass", "mask", "B", "H", "Hkv", "Nq", "Nk", "D", "Dv", "threads",
+            "device", "algorithm", "gemm", "dtype", "pass", "mask", "B", "H", "Hkv", "Nq", "Nk", "D", "Dv",
+            "threads",
             "Br", "Bc", "median_s", "min_s", "runs", "gflops", "peak_fraction", "max_abs_error", "rmse",
             "extra_bytes", "traffic_bytes",
         ]

@@ -35,9 +35,11 @@ struct Bench {
                     progress.show("checking \(benchCase.name), \(index + 1) of \(cases.count)")
                     benchCase.prepare()
                 }
+                try machine.measureAgain()
                 time(cases)
+                try machine.measureAgain()
                 progress.clear()
-                for benchCase in cases { report(benchCase.row) }
+                for benchCase in cases { report(benchCase.row.against(machine)) }
             }
         }
     }
@@ -46,11 +48,9 @@ struct Bench {
         _ problem: BenchProblem, _ mask: BenchMask, _ pass: AttentionPass, _ algorithm: AttentionAlgorithm,
         _ gemm: GEMMProvider
     ) -> BenchRow {
-        var row = BenchRow(
+        BenchRow(
             shape: problem.shape, type: problem.type, pass: pass, mask: mask, algorithm: algorithm,
             gemm: gemm, threads: threads)
-        row.peak = machine.peak(problem.type)
-        return row
     }
 
     /// Times the cases in turns, so that a slow spell of the machine falls on all of them.

@@ -72,27 +72,22 @@ final class BenchCase<Element: FileElement> {
                 shape: row.shape,
                 options: AttentionOptions(
                     mask: row.mask.mask, algorithm: row.algorithm, gemm: row.gemm, threads: row.threads))
-            describe(attention.configuration)
-            if row.failure == nil { try verify(attention) }
+            try describe(attention.configuration)
+            try verify(attention)
             self.attention = row.failure == nil ? attention : nil
         } catch {
-            row.failure = "\(error)"
+            row.failure = CommandError(error)?.message ?? "\(error)"
         }
     }
 
-    private func describe(_ made: AttentionConfiguration) {
+    private func describe(_ made: AttentionConfiguration) throws {
         let isForward = row.pass == .forward
         row.threads = made.threads
         let tiles = isForward ? made.forwardTiles : made.backwardTiles
         row.tiles = tiles
         row.extraBytes = isForward ? made.forwardWorkspaceBytes : made.backwardWorkspaceBytes
         count(tiles)
-        // The system may promise memory that it does not have and end the process when it is used.
-        let workspace = max(row.extraBytes ?? 0, made.forwardWorkspaceBytes)
-        let available = Processor.availableMemory
-        if workspace > available {
-            row.failure = "needs \(bytes(workspace)) of working memory, \(bytes(available)) are free"
-        }
+        try Processor.require(memory: max(row.extraBytes ?? 0, made.forwardWorkspaceBytes))
     }
 
     private func count(_ tiles: TileSizes) {
@@ -132,7 +127,7 @@ final class BenchCase<Element: FileElement> {
                 left -= time
             } while left > 0
         } catch {
-            row.failure = "\(error)"
+            row.failure = CommandError(error)?.message ?? "\(error)"
         }
     }
 

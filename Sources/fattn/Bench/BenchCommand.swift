@@ -10,9 +10,11 @@ struct BenchCommand: ParsableCommand {
         commandName: "bench",
         abstract: "Time the algorithms, each case checked against the FP64 oracle first.",
         discussion: """
-            Lists are separated by commas. Every default is all there is, but --dtype, which is f32. GFLOP/s \
-            count 2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and 2.5 times as many \
-            backward; the backward pass is timed alone.
+            Lists are separated by commas; by default every value there is, of --dtype f32. GFLOP/s count \
+            2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and 2.5 times as many backward; \
+            the backward pass is timed alone. The peak is that of multiply-adds in registers, measured \
+            before and after each group of cases; a row shows its share of the best so far, --json of the \
+            best of all.
             """)
 
     @Option(
@@ -30,7 +32,8 @@ struct BenchCommand: ParsableCommand {
         name: .customLong("pass"), help: ArgumentHelp("forward, backward.", valueName: "list"),
         transform: { try list($0) as [AttentionPass] })
     var passes = AttentionPass.allCases
-    @Option(help: ArgumentHelp("full, causal.", valueName: "list"), transform: { try list($0) as [BenchMask] })
+    @Option(
+        help: ArgumentHelp("full, causal.", valueName: "list"), transform: { try list($0) as [BenchMask] })
     var mask = BenchMask.allCases
     @Option(help: ArgumentHelp("cpu.", valueName: "list"), transform: { try list($0) as [Device] })
     var device: [Device] = [.cpu]
@@ -50,17 +53,20 @@ struct BenchCommand: ParsableCommand {
     var csv: String?
 
     func run() throws {
+        try checkEnvironment()
         try check()
+        let providers = try providers()
         let threads = threads ?? Processor.cores
         let problems = try problems()
         for path in [json, csv].compactMap({ $0 }) { try AtomicFile.checkWritable(path) }
         let progress = Progress()
         progress.show("measuring the machine")
-        let machine = try BenchMachine(threads: threads, measuresDouble: problems.contains { $0.type == .f64 })
+        let machine = try BenchMachine(
+            threads: threads, measuresDouble: problems.contains { $0.type == .f64 })
         progress.clear()
         say(machine.summary)
         let bench = Bench(
-            algorithms: algorithm, providers: try providers(), passes: passes, masks: mask,
+            algorithms: algorithm, providers: providers, passes: passes, masks: mask,
             threads: threads, seconds: seconds, machine: machine, progress: progress)
         let table = BenchTable(problems.map(\.shape))
         say(table.header)
@@ -83,13 +89,15 @@ struct BenchCommand: ParsableCommand {
         for device in device { try device.require() }
         try fattn.check(threads: threads)
         if let later = dtype.first(where: { !$0.isThere }) {
-            throw CommandError.usage("--dtype: expected f32 or f64, got \(later.rawValue), which is not there yet")
+            throw CommandError.usage(
+                "--dtype: expected f32 or f64, got \(later.rawValue), which is not there yet")
         }
         guard seconds > 0, seconds <= 86400 else {
             throw CommandError.usage("--seconds: expected more than 0 and at most 86400, got \(seconds)")
         }
         guard input == nil || shape.isEmpty else {
-            throw CommandError.usage("--shape: expected none beside --input, whose tensors have one, got some")
+            throw CommandError.usage(
+                "--shape: expected none beside --input, whose tensors have one, got some")
         }
         for shape in shape {
             do { try shape.validate() } catch { throw CommandError.usage("--shape: \(error)") }
@@ -101,7 +109,8 @@ struct BenchCommand: ParsableCommand {
         var isDebugBuild = false
         assert({ isDebugBuild = true }() == ())
         if isDebugBuild {
-            throw CommandError.usage("bench: expected a release build (swift build -c release), got a debug build")
+            throw CommandError.usage(
+                "bench: expected a release build (swift build -c release), got a debug build")
         }
     }
 

@@ -1,17 +1,17 @@
 import FlashAttention
 
 /// The machine that a table of times belongs to, its ceilings measured in the same run.
-struct BenchMachine: Encodable {
+final class BenchMachine: Encodable {
     let cpu = Processor.model
     let cores = Processor.cores
     let threads: Int
     let isa = Processor.instructionSets
     let operatingSystem = Processor.operatingSystem
     let kernels: String
-    /// Multiply-adds in registers, with the threads in use.
-    let peakFloat: Double
-    let peakDouble: Double?
-    /// Reading, with the threads in use.
+    /// GFLOP/s of multiply-adds in registers, with the threads in use: the best seen in this run.
+    private var peakFloat: Double
+    private var peakDouble: Double?
+    /// GB/s of reading, with the threads in use.
     let memoryBandwidth: Double
     let openBLAS: String?
 
@@ -25,6 +25,18 @@ struct BenchMachine: Encodable {
             ? try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: true) : nil
         memoryBandwidth = try MachineInfo.memoryBandwidth(threads: threads)
         openBLAS = MachineInfo.openBLAS.map { "\($0.version) as \($0.core)" }
+    }
+
+    /// Measures the ceilings once more: a machine with other work to do is not equally fast all the time, and
+    /// a ceiling that was taken in a slow spell would flatter what runs in a fast one.
+    func measureAgain() throws {
+        let kernels = try MachineInfo.defaultKernels()
+        peakFloat = max(
+            peakFloat, try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: false))
+        if let known = peakDouble {
+            peakDouble = max(
+                known, try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: true))
+        }
     }
 
     /// GFLOP/s of multiply-adds in the type.

@@ -59,7 +59,9 @@ struct BenchInputs<Element: FileElement> {
         }
         func tensor(_ name: String, _ extents: TensorExtents) throws -> Tensor<Element> {
             let elements: TensorElements<Element> = try file.elements(of: name)
-            return try withExtendedLifetime(elements) { try Tensor(extents, elements: Array(elements.buffer)) }
+            return try withExtendedLifetime(elements) {
+                try Tensor(extents, elements: Array(elements.buffer))
+            }
         }
         query = try tensor("q", problem.shape.queryExtents)
         key = try tensor("k", problem.shape.keyExtents)

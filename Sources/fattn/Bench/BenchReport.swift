@@ -25,7 +25,7 @@ struct BenchReport: Encodable {
 
     init(machine: BenchMachine, rows: [BenchRow]) {
         self.machine = machine
-        self.rows = rows.map { Row(values: $0.values) }
+        self.rows = rows.map { Row(values: $0.against(machine).values) }
     }
 
     func json() throws -> String { try encodeJSON(self) }
@@ -70,7 +70,8 @@ struct BenchTable {
         return table.row(
             start + [
                 row.median.map(duration) ?? "", row.times.first.map(duration) ?? "", "\(row.times.count)",
-                row.gflops.map { fixed($0, 1) } ?? "", row.peakFraction.map { fixed($0 * 100, 0) + " %" } ?? "",
+                row.gflops.map { fixed($0, 1) } ?? "",
+                row.peakFraction.map { fixed($0 * 100, 0) + " %" } ?? "",
                 row.maximumError.map(scientific) ?? "", row.extraBytes.map(bytes) ?? "",
                 row.trafficBytes.map(bytes) ?? "",
             ])

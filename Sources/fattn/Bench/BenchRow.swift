@@ -29,6 +29,13 @@ struct BenchRow {
 
     var gflops: Double? { median.map { flops / $0 / 1e9 } }
 
+    /// The row with the machine's present ceiling as its own.
+    func against(_ machine: BenchMachine) -> BenchRow {
+        var row = self
+        row.peak = machine.peak(type)
+        return row
+    }
+
     var peakFraction: Double? {
         guard let gflops, let peak, peak > 0 else { return nil }
         return gflops / peak
@@ -68,9 +75,11 @@ extension BenchRow {
     /// The columns of the contract, in its order, then ours.
     var values: [(name: String, value: BenchValue)] {
         [
-            ("device", .text("cpu")), ("algorithm", .text(algorithm.rawValue)), ("gemm", .text(gemm.rawValue)),
+            ("device", .text("cpu")), ("algorithm", .text(algorithm.rawValue)),
+            ("gemm", .text(gemm.rawValue)),
             ("dtype", .text(type.rawValue)), ("pass", .text(pass.rawValue)), ("mask", .text(mask.rawValue)),
-            ("B", .integer(shape.batch)), ("H", .integer(shape.heads)), ("Hkv", .integer(shape.keyValueHeads)),
+            ("B", .integer(shape.batch)), ("H", .integer(shape.heads)),
+            ("Hkv", .integer(shape.keyValueHeads)),
             ("Nq", .integer(shape.queryLength)), ("Nk", .integer(shape.keyLength)),
             ("D", .integer(shape.headSize)), ("Dv", .integer(shape.valueHeadSize)),
             ("threads", .integer(threads)), ("Br", .integer(tiles?.queries)), ("Bc", .integer(tiles?.keys)),

@@ -42,8 +42,10 @@ extension AttentionShape: ExpressibleByArgument {
 
     /// As it is written on the command line.
     var argument: String {
-        let sizes = [batch, heads, keyValueHeads, queryLength, keyLength, headSize]
-        return (sizes + (valueHeadSize == headSize ? [] : [valueHeadSize])).map(String.init).joined(separator: ",")
+        let sizes =
+            [batch, heads, keyValueHeads, queryLength, keyLength, headSize]
+            + (valueHeadSize == headSize ? [] : [valueHeadSize])
+        return sizes.map(String.init).joined(separator: ",")
     }
 }
 

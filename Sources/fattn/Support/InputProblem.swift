@@ -27,9 +27,12 @@ struct InputProblem<Element: FileElement> {
     init(_ file: SafeTensorsFile, layout: TensorLayout, needsGradient: Bool) throws {
         try refuseLaterTensors(file)
         self.layout = layout
-        let (q, k, v) = (try layout.extents(file, "q"), try layout.extents(file, "k"), try layout.extents(file, "v"))
+        let (q, k, v) = (
+            try layout.extents(file, "q"), try layout.extents(file, "k"), try layout.extents(file, "v")
+        )
         shape = AttentionShape(
-            batch: q.batch, heads: q.heads, keyValueHeads: k.heads, queryLength: q.length, keyLength: k.length,
+            batch: q.batch, heads: q.heads, keyValueHeads: k.heads, queryLength: q.length,
+            keyLength: k.length,
             headSize: q.size, valueHeadSize: v.size)
         query = try Self.elements(file, "q")
         key = try Self.elements(file, "k")

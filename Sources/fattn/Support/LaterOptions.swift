@@ -18,13 +18,15 @@ struct LaterOptions: ParsableArguments {
             ("block-mask-size", blockMaskSize),
         ] {
             if let value {
-                throw CommandError.usage("--\(name): expected none, for it is not there yet, got '\(value)'")
+                throw CommandError.usage(
+                    "--\(name): expected none, for it is not there yet, got '\(value)'")
             }
         }
     }
 }
 
-/// Tensors of the contract that this version does not read; any other name is none of ours and is passed over.
+/// Tensors of the contract that this version does not read. Any other name is none of ours and is passed
+/// over.
 private let laterTensors = [
     "bias", "mask", "alibi_slopes", "sinks", "cu_seqlens_q", "cu_seqlens_k", "block_table", "block_mask",
 ]

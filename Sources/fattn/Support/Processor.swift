@@ -50,6 +50,17 @@ enum Processor {
         #endif
     }
 
+    /// Checks that there is so much memory. The system itself may promise more than it has and end the
+    /// process when that is used.
+    /// - Throws: `CommandError.unavailable`
+    static func require(memory needed: Int) throws {
+        let available = availableMemory
+        guard needed <= available else {
+            throw CommandError.unavailable(
+                "working memory: expected \(bytes(needed)), got \(bytes(available)) that are free")
+        }
+    }
+
     private static let architecture: String = {
         #if arch(x86_64)
         "x86_64"
