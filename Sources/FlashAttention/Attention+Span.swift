@@ -13,7 +13,7 @@ extension Attention {
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func forward(
         query: Span<Element>, key: Span<Element>, value: Span<Element>,
-        output: inout MutableSpan<Element>, logSumExp: inout MutableSpan<Element>,
+        output: inout MutableSpan<Element>, logSumExp: inout MutableSpan<Double>,
         layout: TensorLayout = .bhnd, keyLengths: Span<Int32>? = nil
     ) throws(AttentionError) {
         try self.forward(
@@ -35,7 +35,7 @@ extension Attention {
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func backward(
         query: Span<Element>, key: Span<Element>, value: Span<Element>, output: Span<Element>,
-        logSumExp: Span<Element>, outputGradient: Span<Element>,
+        logSumExp: Span<Double>, outputGradient: Span<Element>,
         queryGradient: inout MutableSpan<Element>, keyGradient: inout MutableSpan<Element>,
         valueGradient: inout MutableSpan<Element>, layout: TensorLayout = .bhnd,
         keyLengths: Span<Int32>? = nil

@@ -5,9 +5,9 @@ public struct AttentionOutput<Element: AttentionElement>: Sendable {
     /// O, `[B, H, Nq, Dv]`, in the layout of the query.
     public var output: Tensor<Element>
     /// `[B, H, Nq]`, natural logarithm.
-    public var logSumExp: [Element]
+    public var logSumExp: [Double]
 
-    public init(output: Tensor<Element>, logSumExp: [Element]) {
+    public init(output: Tensor<Element>, logSumExp: [Double]) {
         self.output = output
         self.logSumExp = logSumExp
     }
@@ -43,7 +43,7 @@ extension Attention {
     ) throws(AttentionError) -> AttentionOutput<Element> {
         var result = AttentionOutput(
             output: Tensor<Element>(shape.outputExtents, layout: query.layout),
-            logSumExp: [Element](repeating: 0, count: shape.rowCount))
+            logSumExp: [Double](repeating: 0, count: shape.rowCount))
         try forward(query: query, key: key, value: value, into: &result, keyLengths: keyLengths)
         return result
     }

@@ -38,13 +38,14 @@ public final class Attention<Element: AttentionElement>: Sendable {
     ///   - key: `[B, Hkv, Nk, D]`
     ///   - value: `[B, Hkv, Nk, Dv]`
     ///   - output: `[B, H, Nq, Dv]`, overwritten; must not overlap the inputs.
-    ///   - logSumExp: `[B, H, Nq]`, dense, overwritten; natural logarithm.
+    ///   - logSumExp: `[B, H, Nq]`, dense, overwritten; natural logarithm, in Double for every element type:
+    ///     rounded to Float it would cost the gradients of large scores their last digits.
     ///   - keyLengths: `[B]`: only the first so many keys of a batch entry exist, and bottom-right alignment
     ///     counts from them. All keys if nil.
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func forward(
         query: TensorView<Element>, key: TensorView<Element>, value: TensorView<Element>,
-        output: MutableTensorView<Element>, logSumExp: UnsafeMutableBufferPointer<Element>,
+        output: MutableTensorView<Element>, logSumExp: UnsafeMutableBufferPointer<Double>,
         keyLengths: UnsafeBufferPointer<Int32>? = nil
     ) throws(AttentionError) {
         try query.validate("query", expected: shape.queryExtents)
@@ -71,7 +72,7 @@ public final class Attention<Element: AttentionElement>: Sendable {
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func backward(
         query: TensorView<Element>, key: TensorView<Element>, value: TensorView<Element>,
-        output: TensorView<Element>, logSumExp: UnsafeBufferPointer<Element>,
+        output: TensorView<Element>, logSumExp: UnsafeBufferPointer<Double>,
         outputGradient: TensorView<Element>, queryGradient: MutableTensorView<Element>,
         keyGradient: MutableTensorView<Element>, valueGradient: MutableTensorView<Element>,
         keyLengths: UnsafeBufferPointer<Int32>? = nil

@@ -48,11 +48,18 @@ public struct TileKernelTable: Sendable {
         Int, Int, UnsafeRawPointer, Int, Double, UnsafeMutableRawPointer
     ) -> Void
 
-    /// `S[r] = exp(scale · S[r] − offset[r])` in place; `sum[r]` receives the row's sum unless nil.
+    /// `S[r] = exp(scale · S[r] − offset[r])` in place, and `sum[r]` is the row's sum.
     ///
     /// Arguments: m, n, S, its row stride, scale, offset, sum.
     public typealias Exponentiate = @Sendable (
-        Int, Int, UnsafeMutableRawPointer, Int, Double, UnsafeRawPointer, UnsafeMutableRawPointer?
+        Int, Int, UnsafeMutableRawPointer, Int, Double, UnsafeRawPointer, UnsafeMutableRawPointer
+    ) -> Void
+
+    /// `S[r] = exp(scale · S[r] − high[r] − low[r])` in place, for an offset in two parts.
+    ///
+    /// Arguments: m, n, S, its row stride, scale, high, low.
+    public typealias Probabilities = @Sendable (
+        Int, Int, UnsafeMutableRawPointer, Int, Double, UnsafeRawPointer, UnsafeRawPointer
     ) -> Void
 
     /// `dP[r] = P[r] ∘ (scale · dP[r] − offset[r])` in place, which is dS for `offset = scale · delta`.
@@ -109,6 +116,7 @@ public struct TileKernelTable: Sendable {
     public var packTransposed: PackTransposed
     public var rowMaximum: RowMaximum
     public var exponentiate: Exponentiate
+    public var probabilities: Probabilities
     public var scoreGradient: ScoreGradient
     public var scaleRows: ScaleRows
     public var rowDot: RowDot
@@ -121,6 +129,7 @@ public struct TileKernelTable: Sendable {
         gemmPacked: @escaping PackedGEMM, gemmNT: @escaping ScoreGEMM, gemmNN: @escaping GEMM,
         gemmTN: @escaping GEMM, packTransposed: @escaping PackTransposed,
         rowMaximum: @escaping RowMaximum, exponentiate: @escaping Exponentiate,
+        probabilities: @escaping Probabilities,
         scoreGradient: @escaping ScoreGradient, scaleRows: @escaping ScaleRows,
         rowDot: @escaping RowDot, allFinite: @escaping AllFinite,
         multiplyAddLoop: @escaping MultiplyAddLoop, readStream: @escaping ReadStream
@@ -137,6 +146,7 @@ public struct TileKernelTable: Sendable {
         self.packTransposed = packTransposed
         self.rowMaximum = rowMaximum
         self.exponentiate = exponentiate
+        self.probabilities = probabilities
         self.scoreGradient = scoreGradient
         self.scaleRows = scaleRows
         self.rowDot = rowDot

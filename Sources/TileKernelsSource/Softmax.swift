@@ -32,7 +32,7 @@ func rowMaximum(
 @inline(never)
 func exponentiate(
     _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ scale: Double,
-    _ offset: UnsafeRawPointer, _ sum: UnsafeMutableRawPointer?
+    _ offset: UnsafeRawPointer, _ sum: UnsafeMutableRawPointer
 ) {
     let scale = broadcast(Scalar(scale))
     for r in 0..<m {
@@ -50,19 +50,40 @@ func exponentiate(
             s1 += p1
             c += 2 * lanes
         }
-        while c < n {
-            if c + lanes <= n {
-                let p = exponential(fma(load(row + c), scale, minusOffset))
-                store(p, row + c)
-                s0 += p
-            } else {
-                let p = exponential(fma(load(row + c, count: n - c, fill: -.infinity), scale, minusOffset))
-                store(p, row + c, count: n - c)
-                s1 += load(row + c, count: n - c, fill: 0)
-            }
+        if c + lanes <= n {
+            let p = exponential(fma(load(row + c), scale, minusOffset))
+            store(p, row + c)
+            s0 += p
             c += lanes
         }
-        if let sum { scalars(sum)[r] = horizontalSum(s0 + s1) }
+        if c < n {
+            let p = exponential(fma(load(row + c, count: n - c, fill: 0), scale, minusOffset))
+            store(p, row + c, count: n - c)
+            s1 += load(row + c, count: n - c, fill: 0)
+        }
+        scalars(sum)[r] = horizontalSum(s0 + s1)
+    }
+}
+
+@inline(never)
+func probabilities(
+    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ scale: Double,
+    _ high: UnsafeRawPointer, _ low: UnsafeRawPointer
+) {
+    let scale = broadcast(Scalar(scale))
+    for r in 0..<m {
+        let row = scalars(s) + r * sRow
+        let minusHigh = broadcast(-scalars(high)[r])
+        let low = broadcast(scalars(low)[r])
+        var c = 0
+        while c + lanes <= n {
+            store(exponential(fma(load(row + c), scale, minusHigh) - low), row + c)
+            c += lanes
+        }
+        if c < n {
+            let p = exponential(fma(load(row + c, count: n - c, fill: 0), scale, minusHigh) - low)
+            store(p, row + c, count: n - c)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ public func tileKernels() -> TileKernelTable {
         name: tableName, scalarSize: MemoryLayout<Scalar>.size, lanes: lanes, registerRows: tileRows,
         panelWidth: panelWidth,
         gemmPacked: gemmPacked, gemmNT: gemmNT, gemmNN: gemmNN, gemmTN: gemmTN,
-        packTransposed: packTransposed, rowMaximum: rowMaximum, exponentiate: exponentiate,
+        packTransposed: packTransposed, rowMaximum: rowMaximum, exponentiate: exponentiate, probabilities: probabilities,
         scoreGradient: scoreGradient, scaleRows: scaleRows, rowDot: rowDot, allFinite: allFinite,
         multiplyAddLoop: multiplyAddLoop, readStream: readStream)
 }

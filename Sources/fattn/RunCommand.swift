@@ -90,19 +90,22 @@ struct RunCommand: ParsableCommand {
 private struct ForwardResult<Element: FileElement> {
     /// `[B,H,Nq,Dv]`
     let output: OutputBuffer<Element>
-    /// `[B,H,Nq]`
-    let logSumExp: OutputBuffer<Element>
+    /// `[B,H,Nq]`: as the backward pass takes it, and as the file does.
+    let logSumExp: OutputBuffer<Double>
+    private let roundedLogSumExp: OutputBuffer<Element>
 
     init(_ problem: InputProblem<Element>, _ attention: Attention<Element>) throws {
         let shape = problem.shape
         output = try OutputBuffer(count: shape.outputExtents.count)
         logSumExp = try OutputBuffer(count: shape.rowCount)
+        roundedLogSumExp = try OutputBuffer(count: shape.rowCount)
         try attention.forward(
             query: TensorView(problem.query.buffer, extents: shape.queryExtents, layout: problem.layout),
             key: TensorView(problem.key.buffer, extents: shape.keyExtents, layout: problem.layout),
             value: TensorView(problem.value.buffer, extents: shape.valueExtents, layout: problem.layout),
             output: MutableTensorView(output.buffer, extents: shape.outputExtents, layout: problem.layout),
             logSumExp: logSumExp.buffer, keyLengths: problem.keyLengths?.buffer)
+        for row in 0..<shape.rowCount { roundedLogSumExp.buffer[row] = Element(logSumExp.buffer[row]) }
     }
 
     func add(to writer: inout SafeTensorsWriter, _ problem: InputProblem<Element>) throws {
@@ -111,7 +114,7 @@ private struct ForwardResult<Element: FileElement> {
         try writer.add("out", shape: outputShape, UnsafeBufferPointer(output.buffer))
         try writer.add(
             "lse", shape: [shape.batch, shape.heads, shape.queryLength],
-            UnsafeBufferPointer(logSumExp.buffer))
+            UnsafeBufferPointer(roundedLogSumExp.buffer))
     }
 }
 

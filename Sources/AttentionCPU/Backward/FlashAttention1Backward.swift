@@ -29,8 +29,9 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         let dK, dV: MutableBlock<Scalar>
         /// K_jᵀ and V_jᵀ in panels.
         let keyPanels, valuePanels: UnsafeMutablePointer<Scalar>
-        /// What exp subtracts, lse_i, and scale · D_i: `[Br]` each.
-        let offset, scaledDelta: UnsafeMutablePointer<Scalar>
+        /// lse_i and scale · D_i: `[Br]` each.
+        let lse: RowOffsets<Scalar>
+        let scaledDelta: UnsafeMutablePointer<Scalar>
     }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
@@ -43,7 +44,7 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
             dV: arena.block(Bc, Dv, stride: c.paddedColumns(Dv)),
             keyPanels: arena.take(c.kernels.packedCount(rows: Bc, depth: D), of: Scalar.self),
             valuePanels: arena.take(c.kernels.packedCount(rows: Bc, depth: Dv), of: Scalar.self),
-            offset: arena.take(Br, of: Scalar.self), scaledDelta: arena.take(Br, of: Scalar.self))
+            lse: RowOffsets(Br, &arena), scaledDelta: arena.take(Br, of: Scalar.self))
     }
 
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
@@ -91,10 +92,10 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         let dOi = x.outputGradient.block(b, h, tile.queries)
         let (S, dP) = (scratch.S.corner(Br, tile.keys.count), scratch.dP.corner(Br, tile.keys.count))
         let lse = x.logSumExp.baseAddress.unsafelyUnwrapped + c.shape.row(b, h, tile.queries.lowerBound)
-        for r in 0..<Br { scratch.offset[r] = RowStatistics.backwardOffset(lse[r]) }
+        scratch.lse.prepare(Br, lse)
 
         steps.scores(Qi, KjT, into: S)
-        steps.exponentiate(S, offset: scratch.offset, sum: nil)
+        steps.probabilities(S, scratch.lse)
         steps.clearHidden(S, tile, plan)
         steps.accumulateTransposed(S, dOi, into: dVj.rows(seen), tile, plan)
         steps.scores(dOi, VjT, into: dP)

@@ -102,7 +102,7 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
                 let dOi = x.outputGradient.block(b, h, tile.queries)
                 let first = c.shape.row(b, h, tile.queries.lowerBound)
                 steps.scores(Qi, KjT, into: S)
-                steps.exponentiate(S, offset: rows.offset + first, sum: nil)
+                steps.probabilities(S, rows.lse.rows(from: first))
                 steps.clearHidden(S, tile, plan)
                 steps.accumulateTransposed(S, dOi, into: dVj.rows(seen), tile, plan)
                 steps.scores(dOi, VjT, into: dP)

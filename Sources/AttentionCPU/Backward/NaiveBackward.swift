@@ -21,14 +21,14 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
         /// `[B·H·Nq][Nk]` each.
         let P, dS: MutableBlock<Scalar>
         /// The lse that step 1 finds again: `[B, H, Nq]`.
-        let lse: UnsafeMutablePointer<Scalar>
+        let lse: UnsafeMutablePointer<Double>
     }
 
     static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared {
         let (rows, Nk) = (c.shape.rowCount, c.shape.keyLength)
         return Shared(
             P: arena.block(rows, Nk, stride: c.paddedColumns(Nk)),
-            dS: arena.block(rows, Nk, stride: c.paddedColumns(Nk)), lse: arena.take(rows, of: Scalar.self))
+            dS: arena.block(rows, Nk, stride: c.paddedColumns(Nk)), lse: arena.take(rows, of: Double.self))
     }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch { Forward.scratch(c, &arena) }
@@ -39,7 +39,7 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
         Forward.forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
             let P = Forward.rows(shared.P, c, b, h, plan, i)
-            Forward.scores(plan, i, x.query, b, h, x.key, h / c.shape.groupSize, scratch, into: P)
+            Forward.scores(plan, i, c, x.query, b, h, x.key, scratch, into: P)
             Forward.softmax(
                 P, scratch, logSumExp: shared.lse + c.shape.row(b, h, plan.queries(i).lowerBound))
             for j in plan.keyTiles(forQueryTile: i) {
@@ -87,7 +87,7 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
             let tile = plan.tile(i, j)
             let Vj = x.value.block(b, h / c.shape.groupSize, tile.keys)
             let dPij = dP.columns(tile.keys)
-            steps.scores(dOi, steps.prepare(Vj, forRows: dOi.rows, panels: scratch.panels), into: dPij)
+            steps.scores(dOi, steps.prepare(Vj, forRows: c.tileRows, panels: scratch.panels), into: dPij)
             steps.clearHidden(dPij, tile, plan)
             done = tile.keys.upperBound
         }

@@ -94,7 +94,7 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
         let first = c.shape.row(b, h, tile.queries.lowerBound)
         let K = steps.prepare(x.key.block(b, hkv, tile.keys), forRows: 1, panels: scratch.panels)
         steps.scores(x.query.block(b, h, tile.queries), K, into: P)
-        steps.exponentiate(P, offset: rows.offset + first, sum: nil)
+        steps.probabilities(P, rows.lse.rows(from: first))
         steps.clearHidden(P, tile, plan)
         let V = steps.prepare(x.value.block(b, hkv, tile.keys), forRows: 1, panels: scratch.panels)
         steps.scores(x.outputGradient.block(b, h, tile.queries), V, into: dS)

@@ -1,15 +1,36 @@
 import AttentionCore
 
+/// The lse of some rows as P = exp(S − lse) needs it: in two parts, +∞ for an empty row.
+struct RowOffsets<Scalar: CPUScalar> {
+    let high, low: UnsafeMutablePointer<Scalar>
+
+    init(_ rows: Int, _ arena: inout Arena) {
+        high = arena.take(rows, of: Scalar.self)
+        low = arena.take(rows, of: Scalar.self)
+    }
+
+    private init(high: UnsafeMutablePointer<Scalar>, low: UnsafeMutablePointer<Scalar>) {
+        (self.high, self.low) = (high, low)
+    }
+
+    func prepare(_ rows: Int, _ lse: UnsafePointer<Double>) {
+        for r in 0..<rows { (high[r], low[r]) = RowStatistics<Scalar>.backwardOffset(lse[r]) }
+    }
+
+    /// Those of the rows from `row` on.
+    func rows(from row: Int) -> RowOffsets { RowOffsets(high: high + row, low: low + row) }
+}
+
 /// What the backward pass needs of every query row, computed once before the tiles: step 1 of
 /// FlashAttention-2's Algorithm 2, shared with the online softmax.
 struct RowPreparation<Scalar: CPUScalar> {
-    /// The lse, +∞ for an empty row: what exp subtracts from S to give P. `[B, H, Nq]`
-    let offset: UnsafeMutablePointer<Scalar>
+    /// `[B, H, Nq]`
+    let lse: RowOffsets<Scalar>
     /// scale · delta, with delta = rowsum(dO ∘ O). `[B, H, Nq]`
     let scaledDelta: UnsafeMutablePointer<Scalar>
 
     init(_ c: CPUContext, _ arena: inout Arena) {
-        offset = arena.take(c.shape.rowCount, of: Scalar.self)
+        lse = RowOffsets(c.shape.rowCount, &arena)
         scaledDelta = arena.take(c.shape.rowCount, of: Scalar.self)
     }
 
@@ -21,10 +42,7 @@ struct RowPreparation<Scalar: CPUScalar> {
         let first = shape.row(b, h, rows.lowerBound)
         steps.rowDot(
             x.outputGradient.block(b, h, rows), x.output.block(b, h, rows), into: scaledDelta + first)
-        let lse = x.logSumExp.baseAddress.unsafelyUnwrapped
-        for r in first..<first + rows.count {
-            scaledDelta[r] *= Scalar(steps.scale)
-            offset[r] = RowStatistics.backwardOffset(lse[r])
-        }
+        for r in first..<first + rows.count { scaledDelta[r] *= Scalar(steps.scale) }
+        lse.rows(from: first).prepare(rows.count, x.logSumExp.baseAddress.unsafelyUnwrapped + first)
     }
 }

@@ -72,7 +72,7 @@ enum FlashAttention2Forward<Scalar: CPUScalar>: CPUAlgorithm {
             let Kj = x.key.block(b, h / c.shape.groupSize, tile.keys)
             let Vj = x.value.block(b, h / c.shape.groupSize, tile.keys)
             let S = scratch.S.corner(Br, tile.keys.count)
-            steps.scores(Qi, steps.prepare(Kj, forRows: Br, panels: scratch.panels), into: S)
+            steps.scores(Qi, steps.prepare(Kj, forRows: c.tileRows, panels: scratch.panels), into: S)
             steps.maskTile(S, tile, plan)
             steps.rowMaximum(S, into: scratch.maximum)
             statistics.update(Br, tileMaximum: scratch.maximum, correction: scratch.correction)

@@ -47,7 +47,7 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
         // 1. S = Q Kᵀ
         forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
-            scores(plan, i, x.query, b, h, x.key, h / c.shape.groupSize, scratch, into: rows(S, c, b, h, plan, i))
+            scores(plan, i, c, x.query, b, h, x.key, scratch, into: rows(S, c, b, h, plan, i))
         }
         // 2. P = softmax(S)
         forEachQueryTile(c, memory) { b, h, i, scratch in
@@ -96,17 +96,17 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
 
     /// S = Q Kᵀ for the rows of query tile i, and −∞ where the mask hides a key.
     static func scores(
-        _ plan: TilePlan, _ i: Int, _ query: TensorView<Scalar>, _ b: Int, _ h: Int,
-        _ key: TensorView<Scalar>, _ hkv: Int, _ scratch: Scratch, into S: MutableBlock<Scalar>
+        _ plan: TilePlan, _ i: Int, _ c: CPUContext, _ query: TensorView<Scalar>, _ b: Int, _ h: Int,
+        _ key: TensorView<Scalar>, _ scratch: Scratch, into S: MutableBlock<Scalar>
     ) {
         let Qi = query.block(b, h, plan.queries(i))
         var done = 0
         for j in plan.keyTiles(forQueryTile: i) {
             let tile = plan.tile(i, j)
             let Sij = S.columns(tile.keys)
-            let Kj = key.block(b, hkv, tile.keys)
+            let Kj = key.block(b, h / c.shape.groupSize, tile.keys)
             scratch.steps.scores(
-                Qi, scratch.steps.prepare(Kj, forRows: Qi.rows, panels: scratch.panels), into: Sij)
+                Qi, scratch.steps.prepare(Kj, forRows: c.tileRows, panels: scratch.panels), into: Sij)
             scratch.steps.maskTile(Sij, tile, plan)
             done = tile.keys.upperBound
         }
@@ -115,7 +115,7 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
 
     /// P = softmax(S) in place, and the lse.
     static func softmax(
-        _ S: MutableBlock<Scalar>, _ scratch: Scratch, logSumExp: UnsafeMutablePointer<Scalar>
+        _ S: MutableBlock<Scalar>, _ scratch: Scratch, logSumExp: UnsafeMutablePointer<Double>
     ) {
         let (steps, statistics) = (scratch.steps, scratch.statistics)
         statistics.reset(S.rows)

@@ -77,7 +77,7 @@ enum OnlineSoftmaxForward<Scalar: CPUScalar>: CPUAlgorithm {
             let y = scratch.x.columns(tile.keys)
             let V = operands.value.block(b, hkv, tile.keys)
             // After the last update `maximum` holds the row's own maximum.
-            steps.exponentiate(y, offset: scratch.maximum, sum: nil)
+            steps.exponentiate(y, offset: scratch.maximum, sum: scratch.sum)
             steps.accumulate(
                 y, V, into: scratch.O, keep: j == chunks.lowerBound ? .nothing : .everything, tile, plan)
         }

@@ -25,7 +25,8 @@ package enum Machine {
     package static func memoryBandwidth(
         threads: Int, _ kernels: TileKernelTable
     ) throws(AttentionError) -> Double {
-        let part = max(4 * cacheBytes(3) / threads, 64 << 20)
+        // Four times the last cache, within reason: a guest may report the cache of a whole host.
+        let part = min(max(4 * cacheBytes(3) / threads, 64 << 20), 256 << 20)
         let buffer = try AlignedBuffer(byteCount: part * threads)
         buffer.base.initializeMemory(as: UInt8.self, repeating: 0, count: buffer.byteCount)
         let memory = buffer.base

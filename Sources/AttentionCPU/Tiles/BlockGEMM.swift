@@ -29,7 +29,10 @@ struct BlockGEMM<Scalar: CPUScalar> {
         let panels: UnsafePointer<Scalar>?
     }
 
-    /// Makes the rows of K ready for `multiply(_:transposed:)` by blocks of `m` rows.
+    /// Makes the rows of K ready for `multiply(_:transposed:)` by blocks of up to `m` rows.
+    ///
+    /// Packed or not, the scores sum in another order. So that the backward pass finds the forward pass's
+    /// scores to the last bit, and with them P, m is the plan's tile height and not that of one tile.
     /// - Parameters:
     ///   - panels: room for `kernels.packedCount` scalars.
     func prepare(_ K: Block<Scalar>, forRows m: Int, panels: UnsafeMutablePointer<Scalar>) -> Transposed {

@@ -55,9 +55,14 @@ struct TileSteps<Scalar: CPUScalar> {
 
     /// P = exp(scale · S − offset) and its row sums.
     func exponentiate(
-        _ S: MutableBlock<Scalar>, offset: UnsafePointer<Scalar>, sum: UnsafeMutablePointer<Scalar>?
+        _ S: MutableBlock<Scalar>, offset: UnsafePointer<Scalar>, sum: UnsafeMutablePointer<Scalar>
     ) {
         kernels.exponentiate(S.rows, S.columns, S.memory, S.stride, scoreScale, offset, sum)
+    }
+
+    /// P = exp(scale · S − lse), the lse in two parts.
+    func probabilities(_ S: MutableBlock<Scalar>, _ lse: RowOffsets<Scalar>) {
+        kernels.probabilities(S.rows, S.columns, S.memory, S.stride, scoreScale, lse.high, lse.low)
     }
 
     /// dS = P ∘ (dP − delta) · scale, in place of dP.

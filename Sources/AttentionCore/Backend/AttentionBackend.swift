@@ -52,13 +52,13 @@ package struct ForwardOperands<Element: AttentionElement> {
     /// `[B, H, Nq, Dv]`, written.
     package let output: MutableTensorView<Element>
     /// `[B, H, Nq]`, written: natural logarithm.
-    package let logSumExp: UnsafeMutableBufferPointer<Element>
+    package let logSumExp: UnsafeMutableBufferPointer<Double>
     /// `[B]`: how many of the keys exist; all if nil.
     package let keyLengths: UnsafeBufferPointer<Int32>?
 
     package init(
         query: TensorView<Element>, key: TensorView<Element>, value: TensorView<Element>,
-        output: MutableTensorView<Element>, logSumExp: UnsafeMutableBufferPointer<Element>,
+        output: MutableTensorView<Element>, logSumExp: UnsafeMutableBufferPointer<Double>,
         keyLengths: UnsafeBufferPointer<Int32>?
     ) {
         self.query = query
@@ -81,7 +81,7 @@ package struct BackwardOperands<Element: AttentionElement> {
     /// `[B, H, Nq, Dv]`, of the forward pass.
     package let output: TensorView<Element>
     /// `[B, H, Nq]`, of the forward pass.
-    package let logSumExp: UnsafeBufferPointer<Element>
+    package let logSumExp: UnsafeBufferPointer<Double>
     /// dO, `[B, H, Nq, Dv]`
     package let outputGradient: TensorView<Element>
     /// dQ, `[B, H, Nq, D]`, written.
@@ -95,7 +95,7 @@ package struct BackwardOperands<Element: AttentionElement> {
 
     package init(
         query: TensorView<Element>, key: TensorView<Element>, value: TensorView<Element>,
-        output: TensorView<Element>, logSumExp: UnsafeBufferPointer<Element>,
+        output: TensorView<Element>, logSumExp: UnsafeBufferPointer<Double>,
         outputGradient: TensorView<Element>, queryGradient: MutableTensorView<Element>,
         keyGradient: MutableTensorView<Element>, valueGradient: MutableTensorView<Element>,
         keyLengths: UnsafeBufferPointer<Int32>?

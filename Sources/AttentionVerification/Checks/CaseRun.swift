@@ -4,6 +4,8 @@ import FlashAttention
 struct CaseRun {
     /// O and lse, or dQ, dK and dV, in the order `[B, H, N, D]`.
     private(set) var tensors: [[Double]] = []
+    /// The tiles of the pass.
+    let tiles: TileSizes
     /// What went wrong beside the figures.
     private(set) var faults: [String] = []
 
@@ -13,6 +15,7 @@ struct CaseRun {
         if made.algorithm != c.algorithm || made.gemm != c.gemm || made.kernels != c.kernels {
             faults.append("computed with \(made.algorithm), \(made.gemm) and \(made.kernels) instead")
         }
+        tiles = c.pass == .forward ? made.forwardTiles : made.backwardTiles
         let operands = Operands(c, inputs)
         try operands.forward(attention)
         if c.pass == .backward {
@@ -21,7 +24,8 @@ struct CaseRun {
         } else {
             tensors = [operands.output.dense(), operands.logSumExp.dense()]
         }
-        let written = [("output", operands.output), ("logSumExp", operands.logSumExp)] + operands.gradients
+        if !operands.logSumExp.isUntouched { faults.append("logSumExp: written outside the tensor") }
+        let written = [("output", operands.output)] + operands.gradients
         for (name, tensor) in written where !tensor.isUntouched {
             faults.append("\(name): written outside the tensor")
         }
@@ -35,7 +39,7 @@ private final class Operands<Element: AttentionElement> {
     let value: GuardedTensor<Element>
     let outputGradient: GuardedTensor<Element>
     let output: GuardedTensor<Element>
-    let logSumExp: GuardedTensor<Element>
+    let logSumExp: GuardedTensor<Double>
     let gradients: [(String, GuardedTensor<Element>)]
     let keyLengths: [Int32]?
 

@@ -30,7 +30,7 @@ public struct SampleCheck<Element: AttentionElement>: Sendable {
     public func forward(_ result: AttentionOutput<Element>) -> [TensorError] {
         let reference = oracle.forward(inputs, rows: rows)
         let output = result.output.denseDoubles()
-        let logSumExp = result.logSumExp.map { Double($0) }
+        let logSumExp = result.logSumExp
         return [
             measure("output", output, oracle.shape.valueHeadSize, rows.map(oracle.queryRow), reference.output),
             measure("logSumExp", logSumExp, 1, rows.map(oracle.queryRow), reference.logSumExp),
@@ -47,7 +47,7 @@ public struct SampleCheck<Element: AttentionElement>: Sendable {
     ) -> [TensorError] {
         let shape = oracle.shape
         let known = OracleForward(
-            output: forward.output.denseDoubles(), logSumExp: forward.logSumExp.map { Double($0) })
+            output: forward.output.denseDoubles(), logSumExp: forward.logSumExp)
         let dQ = oracle.queryGradient(inputs, rows: rows)
         let (dK, dV) = oracle.keyValueGradients(inputs, forward: known, keys: keys)
         let at = keys.map { ($0.batch * shape.keyValueHeads + $0.head) * shape.keyLength + $0.row }

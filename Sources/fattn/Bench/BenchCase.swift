@@ -102,7 +102,7 @@ final class BenchCase<Element: FileElement> {
         forward = try attention.forward(
             query: inputs.query, key: inputs.key, value: inputs.value, keyLengths: inputs.keyLengths)
         var errors = check.forward(forward)
-        let largest = forward.logSumExp.reduce(0.0) { $1.isFinite ? max($0, abs(Double($1))) : $0 }
+        let largest = forward.logSumExp.reduce(0.0) { $1.isFinite ? max($0, abs($1)) : $0 }
         row.failure = check.fault(errors, largestLogSumExp: largest)
         if row.pass == .backward, row.failure == nil {
             gradients = try attention.backward(
