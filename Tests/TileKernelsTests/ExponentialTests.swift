@@ -12,7 +12,7 @@ struct ExponentialTests {
         for (c, x) in xs.enumerated() { row[0, c] = x }
         let offset = Matrix<S>(1, 1)
         offset[0, 0] = 0
-        S.tileKernels(set).exponentiate(1, xs.count, row.memory, xs.count, 1, offset.memory, nil)
+        S.tileKernels(set).probabilities(1, xs.count, row.memory, xs.count, 1, offset.memory, offset.memory)
         return xs.indices.map { row[0, $0] }
     }
 

@@ -55,7 +55,7 @@ struct SoftmaxKernelTests {
                 #expect(error <= tolerance(S.self) * (1 + total), "\(S.self) n \(n) row \(r)")
             }
             #expect(s.isUntouched() && sum.isUntouched(), "\(S.self) n \(n)")
-            table.exponentiate(4, n, s.memory, s.stride, 1, offset.memory, nil)
+            table.probabilities(4, n, s.memory, s.stride, 1, offset.memory, offset.memory)
             #expect(s.isUntouched(), "\(S.self) n \(n)")
         }
     }

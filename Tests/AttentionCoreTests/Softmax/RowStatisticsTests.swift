@@ -125,8 +125,15 @@ struct RowStatisticsTests {
     }
 
     @Test func backwardOffset_ofAnEmptyRow_makesEveryProbabilityZero() {
-        #expect(RowStatistics<Double>.backwardOffset(-.infinity) == .infinity)
-        #expect(Double.exp(5 - RowStatistics<Double>.backwardOffset(-.infinity)) == 0)
-        #expect(RowStatistics<Float>.backwardOffset(.nan).isNaN)
+        let (high, low) = RowStatistics<Double>.backwardOffset(-.infinity)
+        #expect(high == .infinity && low == 0 && Double.exp(5 - high - low) == 0)
+        #expect(RowStatistics<Float>.backwardOffset(.nan).high.isNaN)
+    }
+
+    @Test func backwardOffset_keepsTheDigitsThatFloatHasNoRoomFor() {
+        let lse = 123.456789012345
+        let (high, low) = RowStatistics<Float>.backwardOffset(lse)
+        #expect(abs(Double(high) + Double(low) - lse) < 1e-12)
+        #expect(low != 0)
     }
 }
