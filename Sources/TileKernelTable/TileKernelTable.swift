@@ -55,6 +55,18 @@ public struct TileKernelTable: Sendable {
         Int, Int, UnsafeMutableRawPointer, Int, Double, UnsafeRawPointer, UnsafeMutableRawPointer
     ) -> Void
 
+    /// `out[c] = max over column c of scale · S`, −∞ for m = 0; NaN entries are passed over. All operands have
+    /// room for whole vectors in place of n, and what the last vector holds beyond n means nothing.
+    ///
+    /// Arguments: m, n, S, its row stride, scale, out.
+    public typealias ColumnMaximum = RowMaximum
+
+    /// `S[·][c] = exp(scale · S[·][c] − offset[c])` in place, and `sum[c]` is the column's sum. All operands
+    /// have room for whole vectors in place of n, and what the last vector holds beyond n means nothing.
+    ///
+    /// Arguments: m, n, S, its row stride, scale, offset, sum.
+    public typealias ExponentiateColumns = Exponentiate
+
     /// `S[r] = exp(scale · S[r] − high[r] − low[r])` in place, for an offset in two parts.
     ///
     /// Arguments: m, n, S, its row stride, scale, high, low.
@@ -116,6 +128,8 @@ public struct TileKernelTable: Sendable {
     public var packTransposed: PackTransposed
     public var rowMaximum: RowMaximum
     public var exponentiate: Exponentiate
+    public var columnMaximum: ColumnMaximum
+    public var exponentiateColumns: ExponentiateColumns
     public var probabilities: Probabilities
     public var scoreGradient: ScoreGradient
     public var scaleRows: ScaleRows
@@ -129,6 +143,7 @@ public struct TileKernelTable: Sendable {
         gemmPacked: @escaping PackedGEMM, gemmNT: @escaping ScoreGEMM, gemmNN: @escaping GEMM,
         gemmTN: @escaping GEMM, packTransposed: @escaping PackTransposed,
         rowMaximum: @escaping RowMaximum, exponentiate: @escaping Exponentiate,
+        columnMaximum: @escaping ColumnMaximum, exponentiateColumns: @escaping ExponentiateColumns,
         probabilities: @escaping Probabilities,
         scoreGradient: @escaping ScoreGradient, scaleRows: @escaping ScaleRows,
         rowDot: @escaping RowDot, allFinite: @escaping AllFinite,
@@ -146,6 +161,8 @@ public struct TileKernelTable: Sendable {
         self.packTransposed = packTransposed
         self.rowMaximum = rowMaximum
         self.exponentiate = exponentiate
+        self.columnMaximum = columnMaximum
+        self.exponentiateColumns = exponentiateColumns
         self.probabilities = probabilities
         self.scoreGradient = scoreGradient
         self.scaleRows = scaleRows

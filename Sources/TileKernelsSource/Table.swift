@@ -7,7 +7,9 @@ public func tileKernels() -> TileKernelTable {
         name: tableName, scalarSize: MemoryLayout<Scalar>.size, lanes: lanes, registerRows: tileRows,
         panelWidth: panelWidth,
         gemmPacked: gemmPacked, gemmNT: gemmNT, gemmNN: gemmNN, gemmTN: gemmTN,
-        packTransposed: packTransposed, rowMaximum: rowMaximum, exponentiate: exponentiate, probabilities: probabilities,
+        packTransposed: packTransposed, rowMaximum: rowMaximum, exponentiate: exponentiate,
+        columnMaximum: columnMaximum, exponentiateColumns: exponentiateColumns,
+        probabilities: probabilities,
         scoreGradient: scoreGradient, scaleRows: scaleRows, rowDot: rowDot, allFinite: allFinite,
         multiplyAddLoop: multiplyAddLoop, readStream: readStream)
 }

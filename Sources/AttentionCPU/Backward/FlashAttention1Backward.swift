@@ -66,9 +66,8 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
             let Kj = x.key.block(b, hkv, keys)
             let dKj = scratch.dK.rows(0..<keys.count)
             let dVj = scratch.dV.rows(0..<keys.count)
-            let KjT = steps.prepare(Kj, forRows: c.tileRows, panels: scratch.keyPanels)
-            let VjT = steps.prepare(
-                x.value.block(b, hkv, keys), forRows: c.tileRows, panels: scratch.valuePanels)
+            let KjT = steps.pack(Kj, panels: scratch.keyPanels)
+            let VjT = steps.pack(x.value.block(b, hkv, keys), panels: scratch.valuePanels)
             dKj.fill(0)
             dVj.fill(0)
             for h in heads {

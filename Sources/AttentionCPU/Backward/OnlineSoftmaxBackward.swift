@@ -19,18 +19,16 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
         let steps: TileSteps<Scalar>
         /// P and dS of a row and a chunk: `[1][Bc]` each.
         let P, dS: MutableBlock<Scalar>
-        let panels: UnsafeMutablePointer<Scalar>
     }
 
     static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared { RowPreparation(c, &arena) }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
-        let (Bc, widest) = (c.tileKeys, max(c.shape.headSize, c.shape.valueHeadSize))
+        let Bc = c.tileKeys
         return Scratch(
             steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
             P: arena.block(1, Bc, stride: c.paddedColumns(Bc)),
-            dS: arena.block(1, Bc, stride: c.paddedColumns(Bc)),
-            panels: arena.take(c.kernels.packedCount(rows: Bc, depth: widest), of: Scalar.self))
+            dS: arena.block(1, Bc, stride: c.paddedColumns(Bc)))
     }
 
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
@@ -92,12 +90,12 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
         let P = scratch.P.corner(1, tile.keys.count)
         let dS = scratch.dS.corner(1, tile.keys.count)
         let first = c.shape.row(b, h, tile.queries.lowerBound)
-        let K = steps.prepare(x.key.block(b, hkv, tile.keys), forRows: 1, panels: scratch.panels)
-        steps.scores(x.query.block(b, h, tile.queries), K, into: P)
+        let K = x.key.block(b, hkv, tile.keys)
+        steps.scores(x.query.block(b, h, tile.queries), .init(inPlace: K), into: P)
         steps.probabilities(P, rows.lse.rows(from: first))
         steps.clearHidden(P, tile, plan)
-        let V = steps.prepare(x.value.block(b, hkv, tile.keys), forRows: 1, panels: scratch.panels)
-        steps.scores(x.outputGradient.block(b, h, tile.queries), V, into: dS)
+        let V = x.value.block(b, hkv, tile.keys)
+        steps.scores(x.outputGradient.block(b, h, tile.queries), .init(inPlace: V), into: dS)
         steps.scoreGradient(P, dS, scaledDelta: rows.scaledDelta + first)
         steps.clearHidden(dS, tile, plan)
         return (P, dS)

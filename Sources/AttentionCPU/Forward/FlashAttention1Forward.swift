@@ -75,7 +75,7 @@ enum FlashAttention1Forward<Scalar: CPUScalar>: CPUAlgorithm {
             let keys = plan.keys(j)
             let Kj = x.key.block(b, h / c.shape.groupSize, keys)
             let Vj = x.value.block(b, h / c.shape.groupSize, keys)
-            let prepared = scratch.steps.prepare(Kj, forRows: c.tileRows, panels: scratch.panels)
+            let prepared = scratch.steps.pack(Kj, panels: scratch.panels)
             for i in plan.queryTiles(forKeyTile: j) {
                 visit(plan.tile(i, j), plan, b, h, x, prepared, Vj, statistics, scratch)
             }

@@ -15,18 +15,22 @@ import AttentionCore
 ///  8.     O_i = diag(exp(m_old − m_i)) O_i + P V_j — unnormalised;
 ///  9.   at the end O_i = diag(l_i)⁻¹ O_i and lse_i = m_i + ln l_i are written, once.
 ///
-/// Step 8 corrects O_i while the product is added to it, in the same multiply-add.
+/// The tile is held transposed: Sᵀ = K_j Q_iᵀ. Then it is Q_i, which stays, that is packed for the
+/// multiplication, and K_j and V_j, which pass by, are read where they lie; and each lane of a vector has a
+/// query of its own, so that maxima and sums are never taken across a vector. Step 8 corrects O_i in the
+/// multiply-add that adds the product to it. A masked tile goes through steps 6 to 8 in strips of rows, so
+/// that little is computed above the diagonal.
 enum FlashAttention2Forward<Scalar: CPUScalar>: CPUAlgorithm {
     typealias Operands = ForwardOperands<Scalar>
 
     struct Scratch {
         let steps: TileSteps<Scalar>
-        /// S, then P: `[Br][Bc]`.
-        let S: MutableBlock<Scalar>
+        /// Q_iᵀ in panels.
+        let panels: UnsafeMutablePointer<Scalar>
+        /// Sᵀ, then Pᵀ: `[Bc][Br]`.
+        let St: MutableBlock<Scalar>
         /// O_i: `[Br][Dv]`.
         let O: MutableBlock<Scalar>
-        /// K_jᵀ in panels.
-        let panels: UnsafeMutablePointer<Scalar>
         /// m_i and l_i: `[Br]` each.
         let statistics: RowStatistics<Scalar>
         /// rowmax S, then what exp subtracts; exp(m_old − m_i); rowsum P: `[Br]` each.
@@ -35,25 +39,25 @@ enum FlashAttention2Forward<Scalar: CPUScalar>: CPUAlgorithm {
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
         let (Br, Bc, D, Dv) = (c.tileRows, c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
+        let padded = c.paddedColumns(Br)
         return Scratch(
             steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
-            S: arena.block(Br, Bc, stride: c.paddedColumns(Bc)),
-            O: arena.block(Br, Dv, stride: c.paddedColumns(Dv)),
-            panels: arena.take(c.kernels.packedCount(rows: Bc, depth: D), of: Scalar.self),
+            panels: arena.take(c.kernels.packedCount(rows: Br, depth: D), of: Scalar.self),
+            St: arena.block(Bc, Br, stride: padded), O: arena.block(Br, Dv, stride: c.paddedColumns(Dv)),
             statistics: RowStatistics(
-                maximum: arena.take(Br, of: Scalar.self), sum: arena.take(Br, of: Scalar.self)),
-            maximum: arena.take(Br, of: Scalar.self), correction: arena.take(Br, of: Scalar.self),
-            sum: arena.take(Br, of: Scalar.self))
+                maximum: arena.take(padded, of: Scalar.self), sum: arena.take(padded, of: Scalar.self)),
+            maximum: arena.take(padded, of: Scalar.self), correction: arena.take(padded, of: Scalar.self),
+            sum: arena.take(padded, of: Scalar.self))
     }
 
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
         let (H, Tr) = (c.shape.heads, c.queryTileCount)
         parallelTiles(
-            c.shape.batch * H * Tr, threads: c.threads, scratch: { memory.worker($0) { Self.scratch(c, &$0) } }
+            c.shape.batch * H * Tr, threads: c.threads,
+            scratch: { memory.worker($0) { Self.scratch(c, &$0) } }
         ) { task, scratch in
             // Last tiles first: under a causal mask they are the longest.
-            let (b, h, i) = (task / (H * Tr), task / Tr % H, Tr - 1 - task % Tr)
-            queryTile(i, b, h, c, x, scratch)
+            queryTile(Tr - 1 - task % Tr, task / (H * Tr), task / Tr % H, c, x, scratch)
         }
     }
 
@@ -62,31 +66,43 @@ enum FlashAttention2Forward<Scalar: CPUScalar>: CPUAlgorithm {
     ) {
         let plan = c.plan(b, x.keyLengths)
         let rows = plan.queries(i)
-        let (steps, statistics, Br) = (scratch.steps, scratch.statistics, rows.count)
-        let Qi = x.query.block(b, h, rows)
-        let Oi = scratch.O.rows(0..<Br)
-        statistics.reset(Br)
-        let visited = plan.keyTiles(forQueryTile: i)
-        for j in visited {
-            let tile = plan.tile(i, j)
-            let Kj = x.key.block(b, h / c.shape.groupSize, tile.keys)
-            let Vj = x.value.block(b, h / c.shape.groupSize, tile.keys)
-            let S = scratch.S.corner(Br, tile.keys.count)
-            steps.scores(Qi, steps.prepare(Kj, forRows: c.tileRows, panels: scratch.panels), into: S)
-            steps.maskTile(S, tile, plan)
-            steps.rowMaximum(S, into: scratch.maximum)
-            statistics.update(Br, tileMaximum: scratch.maximum, correction: scratch.correction)
-            steps.exponentiate(S, offset: scratch.maximum, sum: scratch.sum)
-            statistics.add(Br, tileSum: scratch.sum)
-            steps.accumulate(
-                S, Vj, into: Oi, keep: j == visited.lowerBound ? .nothing : .scaled(scratch.correction),
-                tile, plan)
+        let (steps, statistics) = (scratch.steps, scratch.statistics)
+        let Qi = steps.pack(x.query.block(b, h, rows), panels: scratch.panels)
+        let Oi = scratch.O.rows(0..<rows.count)
+        Oi.fill(0)
+        statistics.reset(rows.count)
+        for j in plan.keyTiles(forQueryTile: i) {
+            let Kj = x.key.block(b, h / c.shape.groupSize, plan.keys(j))
+            let Vj = x.value.block(b, h / c.shape.groupSize, plan.keys(j))
+            for part in plan.parts(of: plan.tile(i, j), rows: c.kernels.panelWidth) {
+                visit(part, plan, rows.lowerBound, Qi, Kj, Vj, Oi, scratch)
+            }
         }
-        // Rows without any key get 1/l = 0, which makes O = 0 whatever the scratch holds.
+        // Rows without any key get 1/l = 0, and with it O = 0.
         let lse = x.logSumExp.baseAddress.unsafelyUnwrapped
         statistics.finish(
-            Br, inverse: statistics.sum, logSumExp: lse + c.shape.row(b, h, rows.lowerBound))
+            rows.count, inverse: statistics.sum, logSumExp: lse + c.shape.row(b, h, rows.lowerBound))
         steps.scaleRows(Oi, by: statistics.sum)
         x.output.block(b, h, rows).copy(from: Oi.readOnly)
+    }
+
+    /// Steps 6 to 8 for a tile or a strip of it.
+    private static func visit(
+        _ tile: TilePlan.Tile, _ plan: TilePlan, _ firstRow: Int, _ Qi: BlockGEMM<Scalar>.Transposed,
+        _ Kj: Block<Scalar>, _ Vj: Block<Scalar>, _ Oi: MutableBlock<Scalar>, _ scratch: Scratch
+    ) {
+        let steps = scratch.steps
+        let keys = 0..<tile.keys.count
+        let rows = tile.queries.lowerBound - firstRow..<tile.queries.upperBound - firstRow
+        let statistics = scratch.statistics.rows(from: rows.lowerBound)
+        let St = scratch.St.rows(keys).columns(rows)
+        steps.scores(Kj.rows(keys), Qi.rows(rows), into: St)
+        steps.maskTransposedTile(St, tile, plan)
+        steps.columnMaximum(St, into: scratch.maximum)
+        statistics.update(rows.count, tileMaximum: scratch.maximum, correction: scratch.correction)
+        steps.exponentiateColumns(St, offset: scratch.maximum, sum: scratch.sum)
+        statistics.add(rows.count, tileSum: scratch.sum)
+        steps.accumulate(
+            transposed: St, Vj.rows(keys), into: Oi.rows(rows), keep: scratch.correction, tile, plan)
     }
 }

@@ -106,7 +106,7 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
             let Sij = S.columns(tile.keys)
             let Kj = key.block(b, h / c.shape.groupSize, tile.keys)
             scratch.steps.scores(
-                Qi, scratch.steps.prepare(Kj, forRows: c.tileRows, panels: scratch.panels), into: Sij)
+                Qi, scratch.steps.pack(Kj, panels: scratch.panels), into: Sij)
             scratch.steps.maskTile(Sij, tile, plan)
             done = tile.keys.upperBound
         }

@@ -21,7 +21,6 @@ enum OnlineSoftmaxForward<Scalar: CPUScalar>: CPUAlgorithm {
         let x, chunk: MutableBlock<Scalar>
         /// O_i: `[1][Dv]`.
         let O: MutableBlock<Scalar>
-        let panels: UnsafeMutablePointer<Scalar>
         /// m and d of the row.
         let statistics: RowStatistics<Scalar>
         let maximum, correction, sum: UnsafeMutablePointer<Scalar>
@@ -34,7 +33,6 @@ enum OnlineSoftmaxForward<Scalar: CPUScalar>: CPUAlgorithm {
             x: arena.block(1, Nk, stride: c.paddedColumns(Nk)),
             chunk: arena.block(1, Bc, stride: c.paddedColumns(Bc)),
             O: arena.block(1, Dv, stride: c.paddedColumns(Dv)),
-            panels: arena.take(c.kernels.packedCount(rows: Bc, depth: c.shape.headSize), of: Scalar.self),
             statistics: RowStatistics(
                 maximum: arena.take(1, of: Scalar.self), sum: arena.take(1, of: Scalar.self)),
             maximum: arena.take(1, of: Scalar.self), correction: arena.take(1, of: Scalar.self),
@@ -63,7 +61,7 @@ enum OnlineSoftmaxForward<Scalar: CPUScalar>: CPUAlgorithm {
             let tile = plan.tile(i, j)
             let x = scratch.x.columns(tile.keys)
             let K = operands.key.block(b, hkv, tile.keys)
-            steps.scores(Qi, steps.prepare(K, forRows: 1, panels: scratch.panels), into: x)
+            steps.scores(Qi, .init(inPlace: K), into: x)
             steps.maskTile(x, tile, plan)
             steps.rowMaximum(x, into: scratch.maximum)
             statistics.update(1, tileMaximum: scratch.maximum, correction: scratch.correction)

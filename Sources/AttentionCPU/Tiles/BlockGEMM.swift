@@ -9,9 +9,6 @@ struct BlockGEMM<Scalar: CPUScalar> {
     /// One packed panel, for ragged edges.
     let scratch: UnsafeMutablePointer<Scalar>
 
-    /// Up to so many rows of A, packing B costs more than it saves (measured: `Docs/Performance.md`).
-    static var rowsWithoutPacking: Int { 3 }
-
     /// What becomes of the old contents of a product's destination.
     enum Keep {
         /// They are overwritten.
@@ -22,23 +19,34 @@ struct BlockGEMM<Scalar: CPUScalar> {
         case scaled(UnsafePointer<Scalar>)
     }
 
-    /// Rows of K (or V) that are to be multiplied transposed.
+    /// Rows of K (or Q, or V) that are to be multiplied transposed.
     struct Transposed {
         let rows: Block<Scalar>
         /// The same packed for the micro-kernels; nil when they are read where they lie.
         let panels: UnsafePointer<Scalar>?
+
+        /// The rows where they lie: for products with a single row, where packing costs more than it saves.
+        /// Packed or not, the scores sum in another order; an algorithm does one or the other in both passes,
+        /// so that the backward pass finds the forward pass's scores to the last bit.
+        init(inPlace rows: Block<Scalar>) { self.init(rows: rows, panels: nil) }
+
+        fileprivate init(rows: Block<Scalar>, panels: UnsafePointer<Scalar>?) {
+            (self.rows, self.panels) = (rows, panels)
+        }
+
+        /// Some of the rows, from the start of a panel.
+        func rows(_ range: Range<Int>) -> Transposed {
+            Transposed(rows: rows.rows(range), panels: panels.map { $0 + range.lowerBound * rows.columns })
+        }
     }
 
-    /// Makes the rows of K ready for `multiply(_:transposed:)` by blocks of up to `m` rows.
-    ///
-    /// Packed or not, the scores sum in another order. So that the backward pass finds the forward pass's
-    /// scores to the last bit, and with them P, m is the plan's tile height and not that of one tile.
+    /// Makes rows ready for `multiply(_:transposed:)`.
     /// - Parameters:
     ///   - panels: room for `kernels.packedCount` scalars.
-    func prepare(_ K: Block<Scalar>, forRows m: Int, panels: UnsafeMutablePointer<Scalar>) -> Transposed {
-        guard blas == nil, m > Self.rowsWithoutPacking else { return Transposed(rows: K, panels: nil) }
-        kernels.packTransposed(K.rows, K.columns, K.memory, K.stride, panels)
-        return Transposed(rows: K, panels: UnsafePointer(panels))
+    func pack(_ B: Block<Scalar>, panels: UnsafeMutablePointer<Scalar>) -> Transposed {
+        guard blas == nil else { return Transposed(inPlace: B) }
+        kernels.packTransposed(B.rows, B.columns, B.memory, B.stride, panels)
+        return Transposed(rows: B, panels: UnsafePointer(panels))
     }
 
     /// `C = A Bᵀ`. Rows of C have room for whole panels.

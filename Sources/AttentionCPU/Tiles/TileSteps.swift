@@ -23,14 +23,14 @@ struct TileSteps<Scalar: CPUScalar> {
 
     // MARK: Scores and softmax
 
-    /// Makes K_j ready for `scores` by query tiles of `m` rows.
-    func prepare(
-        _ K: Block<Scalar>, forRows m: Int, panels: UnsafeMutablePointer<Scalar>
+    /// Makes the rows of an operand that stays for many tiles ready for `scores`.
+    func pack(
+        _ rows: Block<Scalar>, panels: UnsafeMutablePointer<Scalar>
     ) -> BlockGEMM<Scalar>.Transposed {
-        gemm.prepare(K, forRows: m, panels: panels)
+        gemm.pack(rows, panels: panels)
     }
 
-    /// S = Q Kᵀ, without the scale; likewise dP = dO Vᵀ.
+    /// S = Q Kᵀ, without the scale; likewise Sᵀ = K Qᵀ, and dP = dO Vᵀ.
     func scores(
         _ Q: Block<Scalar>, _ K: BlockGEMM<Scalar>.Transposed, into S: MutableBlock<Scalar>
     ) {
@@ -40,6 +40,17 @@ struct TileSteps<Scalar: CPUScalar> {
     /// Sets the scores that the mask hides to −∞. Nothing to do unless the zone says so.
     func maskTile(_ S: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
         fillHidden(S, tile, plan, with: masked)
+    }
+
+    /// The same for a tile that is held transposed.
+    func maskTransposedTile(_ St: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
+        guard tile.zone == .masked else { return }
+        for c in 0..<St.rows {
+            let seeing = visibleQueries(c, tile, plan)
+            let row = St.rows(c..<c + 1)
+            row.columns(0..<seeing.lowerBound).fill(masked)
+            row.columns(seeing.upperBound..<St.columns).fill(masked)
+        }
     }
 
     /// Sets what the mask hides of P or dS to 0. In the backward passes this takes the place of −∞ in S:
@@ -58,6 +69,18 @@ struct TileSteps<Scalar: CPUScalar> {
         _ S: MutableBlock<Scalar>, offset: UnsafePointer<Scalar>, sum: UnsafeMutablePointer<Scalar>
     ) {
         kernels.exponentiate(S.rows, S.columns, S.memory, S.stride, scoreScale, offset, sum)
+    }
+
+    /// rowmax(scale · S) of a transposed tile.
+    func columnMaximum(_ St: MutableBlock<Scalar>, into maximum: UnsafeMutablePointer<Scalar>) {
+        kernels.columnMaximum(St.rows, St.columns, St.memory, St.stride, scoreScale, maximum)
+    }
+
+    /// Pᵀ = exp(scale · Sᵀ − offset) and the row sums of P.
+    func exponentiateColumns(
+        _ St: MutableBlock<Scalar>, offset: UnsafePointer<Scalar>, sum: UnsafeMutablePointer<Scalar>
+    ) {
+        kernels.exponentiateColumns(St.rows, St.columns, St.memory, St.stride, scoreScale, offset, sum)
     }
 
     /// P = exp(scale · S − lse), the lse in two parts.
@@ -109,6 +132,22 @@ struct TileSteps<Scalar: CPUScalar> {
         }
     }
 
+    /// O = keep O + P V for a transposed P.
+    func accumulate(
+        transposed Pt: MutableBlock<Scalar>, _ V: Block<Scalar>, into O: MutableBlock<Scalar>,
+        keep factors: UnsafePointer<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan
+    ) {
+        guard tile.zone == .masked, !isFinite(V) else {
+            return gemm.multiply(transposed: Pt.readOnly, V, into: O, keep: .scaled(factors))
+        }
+        for r in 0..<O.rows {
+            let seen = visibleKeys(r, tile, plan)
+            gemm.multiply(
+                transposed: Pt.rows(seen).columns(r..<r + 1).readOnly, V.rows(seen), into: O.rows(r..<r + 1),
+                keep: .scaled(factors + r))
+        }
+    }
+
     /// dV = keep dV + Pᵀ dO, or dK = keep dK + dSᵀ Q; hidden rows are left out as in `accumulate`.
     func accumulateTransposed(
         _ P: MutableBlock<Scalar>, _ dO: Block<Scalar>, into dV: MutableBlock<Scalar>,
@@ -118,8 +157,7 @@ struct TileSteps<Scalar: CPUScalar> {
             return gemm.multiply(transposed: P.readOnly, dO, into: dV, keep: .everything)
         }
         for c in 0..<P.columns {
-            let seeing = plan.visibleQueries(key: tile.keys.lowerBound + c).clamped(to: tile.queries)
-            let rows = seeing.lowerBound - tile.queries.lowerBound..<seeing.upperBound - tile.queries.lowerBound
+            let rows = visibleQueries(c, tile, plan)
             gemm.multiply(
                 transposed: P.rows(rows).columns(c..<c + 1).readOnly, dO.rows(rows),
                 into: dV.rows(c..<c + 1), keep: .everything)
@@ -142,6 +180,12 @@ struct TileSteps<Scalar: CPUScalar> {
     private func visibleKeys(_ r: Int, _ tile: TilePlan.Tile, _ plan: TilePlan) -> Range<Int> {
         let seen = plan.visibleKeys(row: tile.queries.lowerBound + r).clamped(to: tile.keys)
         return seen.lowerBound - tile.keys.lowerBound..<seen.upperBound - tile.keys.lowerBound
+    }
+
+    /// The rows that see key c of the tile, counted from the tile's first.
+    private func visibleQueries(_ c: Int, _ tile: TilePlan.Tile, _ plan: TilePlan) -> Range<Int> {
+        let seeing = plan.visibleQueries(key: tile.keys.lowerBound + c).clamped(to: tile.queries)
+        return seeing.lowerBound - tile.queries.lowerBound..<seeing.upperBound - tile.queries.lowerBound
     }
 
     private func isFinite(_ block: Block<Scalar>) -> Bool {

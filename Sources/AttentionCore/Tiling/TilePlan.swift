@@ -96,7 +96,15 @@ public struct TilePlan: Hashable, Sendable {
 
     /// The tile where query tile i meets key tile j, which it visits.
     public func tile(_ i: Int, _ j: Int) -> Tile {
-        let rows = queries(i)
+        tile(i, j, rows: queries(i))
+    }
+
+    /// The tile in parts that waste less on a diagonal: a masked tile as strips of up to `rows` rows, each with
+    /// keys and a zone of its own and none without keys; any other tile as it is.
+    public func parts(of tile: Tile, rows: Int) -> TileParts { TileParts(plan: self, tile: tile, rows: rows) }
+
+    /// The tile of some rows of Q and a key tile's first keys, as far as the rows see them.
+    fileprivate func tile(_ i: Int, _ j: Int, rows: Range<Int>) -> Tile {
         let all = keys(j)
         let keys = all.lowerBound..<max(all.lowerBound, min(all.upperBound, visibleKeys(rows).upperBound))
         var zone: Zone = rows.count == sizes.queries && keys.count == sizes.keys ? .full : .edge
@@ -125,5 +133,31 @@ public struct TilePlan: Hashable, Sendable {
 
     private func tiles(covering range: Range<Int>, size: Int) -> Range<Int> {
         range.isEmpty ? 0..<0 : range.lowerBound / size..<(range.upperBound + size - 1) / size
+    }
+}
+
+/// The parts of a tile, in order; made without allocating.
+public struct TileParts: Sequence, IteratorProtocol, Sendable {
+    private let plan: TilePlan
+    private let whole: TilePlan.Tile
+    private let rows: Int
+    private var position: Int
+
+    fileprivate init(plan: TilePlan, tile: TilePlan.Tile, rows: Int) {
+        self.plan = plan
+        whole = tile
+        self.rows = tile.zone == .masked ? rows : tile.queries.count
+        position = tile.queries.lowerBound
+    }
+
+    public mutating func next() -> TilePlan.Tile? {
+        while position < whole.queries.upperBound {
+            let strip = position..<Swift.min(position + rows, whole.queries.upperBound)
+            position = strip.upperBound
+            if strip == whole.queries { return whole }
+            let part = plan.tile(whole.queryTile, whole.keyTile, rows: strip)
+            if !part.keys.isEmpty { return part }
+        }
+        return nil
     }
 }
