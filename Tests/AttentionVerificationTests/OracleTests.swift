@@ -94,7 +94,7 @@ struct OracleTests {
         let made = GeneratedInputs<Double>(.hidden, for: oracle)
         let poisoned = OracleInputs(
             query: made.query, key: made.key, value: made.value, outputGradient: made.outputGradient)
-        #expect(poisoned.key.contains(where: \.isNaN))
+        #expect(poisoned.key.contains { $0.isNaN })
         #expect(oracle.forward(poisoned).output == oracle.forward(clean).output)
         let (found, expected) = (oracle.backward(poisoned), oracle.backward(clean))
         #expect(found.query == expected.query && found.key == expected.key && found.value == expected.value)
