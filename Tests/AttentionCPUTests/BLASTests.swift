@@ -20,7 +20,7 @@ struct BLASTests {
         zeros.initialize(repeating: 0)
         defer { zeros.deallocate() }
         let view = MutableTensorView(zeros, extents: shape.queryExtents)
-        let logSumExp = UnsafeMutableBufferPointer<Float>.allocate(capacity: shape.rowCount)
+        let logSumExp = UnsafeMutableBufferPointer<Double>.allocate(capacity: shape.rowCount)
         defer { logSumExp.deallocate() }
         try attention.forward(
             ForwardOperands(

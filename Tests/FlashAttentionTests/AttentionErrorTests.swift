@@ -37,7 +37,7 @@ struct AttentionErrorTests {
         let problem = Problem<Float>(shape)
         let attention = try problem.attention()
         var result = AttentionOutput(
-            output: Tensor<Float>(TensorExtents(2, 4, 3, 5)), logSumExp: [Float](repeating: 0, count: 24))
+            output: Tensor<Float>(TensorExtents(2, 4, 3, 5)), logSumExp: [Double](repeating: 0, count: 24))
         #expect(
             throws: AttentionError.shapeMismatch(
                 operand: "output", expected: "[2,4,3,6]", got: "[2,4,3,5]")
@@ -52,7 +52,7 @@ struct AttentionErrorTests {
         let problem = Problem<Float>(shape)
         let attention = try problem.attention()
         var result = AttentionOutput(
-            output: Tensor<Float>(shape.outputExtents), logSumExp: [Float](repeating: 0, count: 23))
+            output: Tensor<Float>(shape.outputExtents), logSumExp: [Double](repeating: 0, count: 23))
         #expect(throws: AttentionError.bufferTooSmall(operand: "logSumExp", expected: 24, got: 23)) {
             try attention.forward(
                 query: problem.inputs.query, key: problem.inputs.key, value: problem.inputs.value,
@@ -112,7 +112,7 @@ struct AttentionErrorTests {
         let problem = Problem<Float>(shape)
         let attention = try problem.attention()
         var output = [Float](repeating: 0, count: 144)
-        var logSumExp = [Float](repeating: 0, count: 24)
+        var logSumExp = [Double](repeating: 0, count: 24)
         let short = [Float](repeating: 0, count: 79)
         var outputSpan = output.mutableSpan
         var logSumExpSpan = logSumExp.mutableSpan

@@ -69,7 +69,7 @@ struct AttentionTests {
 
         let inputs = problem.inputs
         var output = [Float](repeating: .nan, count: shape.outputExtents.count)
-        var logSumExp = [Float](repeating: .nan, count: shape.rowCount)
+        var logSumExp = [Double](repeating: .nan, count: shape.rowCount)
         var outputSpan = output.mutableSpan
         var logSumExpSpan = logSumExp.mutableSpan
         try attention.forward(

@@ -48,11 +48,13 @@ struct Outcome<Element: AttentionElement> {
     var forward: AttentionOutput<Element>
     var gradients: AttentionGradients<Element>
 
-    var tensors: [(name: String, elements: [Element])] {
+    /// As Double, which holds a Float with its sign and all its digits.
+    var tensors: [(name: String, elements: [Double])] {
         [
-            ("output", forward.output.elements), ("logSumExp", forward.logSumExp),
-            ("queryGradient", gradients.query.elements), ("keyGradient", gradients.key.elements),
-            ("valueGradient", gradients.value.elements),
+            ("output", forward.output.elements.map { Double($0) }), ("logSumExp", forward.logSumExp),
+            ("queryGradient", gradients.query.elements.map { Double($0) }),
+            ("keyGradient", gradients.key.elements.map { Double($0) }),
+            ("valueGradient", gradients.value.elements.map { Double($0) }),
         ]
     }
 
@@ -61,10 +63,7 @@ struct Outcome<Element: AttentionElement> {
         zip(tensors, other.tensors).compactMap { mine, theirs in
             let same =
                 mine.elements.count == theirs.elements.count
-                && zip(mine.elements, theirs.elements).allSatisfy {
-                    $0.sign == $1.sign && $0.exponentBitPattern == $1.exponentBitPattern
-                        && $0.significandBitPattern == $1.significandBitPattern
-                }
+                && zip(mine.elements, theirs.elements).allSatisfy { $0.bitPattern == $1.bitPattern }
             return same ? nil : mine.name
         }
     }
@@ -73,7 +72,7 @@ struct Outcome<Element: AttentionElement> {
     func distance(from other: Outcome) -> Double {
         zip(tensors, other.tensors).reduce(0) { worst, pair in
             zip(pair.0.elements, pair.1.elements).reduce(worst) {
-                $1.0 == $1.1 ? $0 : max($0, abs(Double($1.0) - Double($1.1)))
+                $1.0 == $1.1 ? $0 : max($0, abs($1.0 - $1.1))
             }
         }
     }
