@@ -40,6 +40,10 @@ package struct CPUContext: Sendable {
     /// The row stride of a tile of our own with n columns: whole panels, as the micro-kernels write them.
     func paddedColumns(_ n: Int) -> Int { Arena.roundUp(n, to: kernels.panelWidth) }
 
+    /// The row stride of a matrix `[·][Nk]` that is written tile by tile: the last tile may begin anywhere, and
+    /// the micro-kernels fill its last vector.
+    var paddedScoreColumns: Int { paddedColumns(shape.keyLength + kernels.lanes - 1) }
+
     /// Scratch that the GEMMs need for a pass over these tiles.
     var gemmScratch: Int {
         kernels.gemmScratch(depth: max(tileRows, tileKeys, shape.headSize, shape.valueHeadSize, 1))
