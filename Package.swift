@@ -59,6 +59,13 @@ let package = Package(
         .testTarget(
             name: "TileKernelsTests",
             dependencies: ["AttentionCPU", "AttentionCore", "AttentionVerification", "TileKernelTable"]),
+        .testTarget(
+            name: "AttentionCPUTests", dependencies: ["AttentionCPU", "AttentionCore", "CProcessor"]),
+        .testTarget(
+            name: "FlashAttentionTests",
+            dependencies: ["FlashAttention", "AttentionVerification", "CAllocationCounter"]),
+        // Counts what the test program allocates.
+        .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
         .testTarget(name: "AttentionVerificationTests", dependencies: ["AttentionVerification"]),
     ]
 )

@@ -18,10 +18,13 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
         let threads = options.threads ?? Int(processor_count())
         let scale = options.softmaxScale ?? 1 / Double(shape.headSize).squareRoot()
         func context(_ pass: AttentionPass) -> CPUContext {
-            CPUContext(
+            var context = CPUContext(
                 shape: shape, mask: options.mask, softmaxScale: scale,
                 tiles: TileTuning.sizes(shape, options, pass, scalarSize: kernels.scalarSize),
                 threads: threads, kernels: kernels, blas: blas)
+            // No memory for workers that would find nothing to do.
+            context.threads = max(1, min(threads, context.taskCount))
+            return context
         }
         forwardContext = context(.forward)
         backwardContext = context(.backward)

@@ -66,5 +66,5 @@ private func memory<T: BitwiseCopyable>(_ span: inout MutableSpan<T>) -> UnsafeM
 }
 
 private func memory(_ span: Span<Int32>?) -> UnsafeBufferPointer<Int32>? {
-    if let span { memory(span) } else { nil }
+    if let span { span.withUnsafeBufferPointer { $0 } } else { nil }
 }

@@ -66,6 +66,41 @@ struct SoftmaxKernelTests {
         exponentiate(Double.self, set)
     }
 
+    private func probabilities<S: TestScalar>(_ type: S.Type, _ set: KernelSet) {
+        let table = S.tileKernels(set)
+        for n in widths(table) {
+            let s = Matrix<S>.random(4, n, stride: n + 3, seed: 7)
+            let old = Matrix<S>.random(4, n, seed: 7)
+            let (high, low) = (Matrix<S>.random(1, 4, seed: 8), Matrix<S>(1, 4))
+            // Scores near 100 and an offset with more digits than one scalar has.
+            for r in 0..<4 {
+                low[0, r] = (100 + high[0, r]).ulp / 3
+                high[0, r] += 100
+                for c in 0..<n {
+                    s[r, c] += 100
+                    old[r, c] += 100
+                }
+            }
+            (high[0, 3], low[0, 3]) = (.infinity, 0)
+            table.probabilities(4, n, s.memory, s.stride, 1, high.memory, low.memory)
+            for r in 0..<4 {
+                for c in 0..<n {
+                    // The difference of two numbers near 100 is exact; subtracting the low part rounds once.
+                    let expected = Double.exp(Double(old[r, c]) - Double(high[0, r]) - Double(low[0, r]))
+                    let error = abs(Double(s[r, c]) - expected)
+                    #expect(error <= 16 * Double(S.ulpOfOne) * expected, "\(S.self) n \(n) (\(r), \(c))")
+                }
+            }
+            #expect(s.isUntouched(), "\(S.self) n \(n)")
+        }
+    }
+
+    @Test(arguments: kernelSets)
+    func probabilities_useBothPartsOfTheOffset(set: KernelSet) {
+        probabilities(Float.self, set)
+        probabilities(Double.self, set)
+    }
+
     private func scoreGradient<S: TestScalar>(_ type: S.Type, _ set: KernelSet) {
         let table = S.tileKernels(set)
         for n in widths(table) {

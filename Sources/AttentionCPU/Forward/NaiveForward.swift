@@ -28,7 +28,7 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
 
     static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared {
         Shared(
-            S: arena.block(c.shape.rowCount, c.shape.keyLength, stride: c.paddedColumns(c.shape.keyLength)))
+            S: arena.block(c.shape.rowCount, c.shape.keyLength, stride: c.paddedScoreColumns))
     }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {

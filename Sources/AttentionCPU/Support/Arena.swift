@@ -5,6 +5,8 @@ import AttentionCore
 struct Arena {
     private let base: UnsafeMutableRawPointer
     private(set) var used = 0
+    /// What is counted for more than any machine has, such as the scores of 2⁴⁰ rows and keys.
+    private static let most = 1 << 60
 
     /// Counts.
     init() { base = UnsafeMutableRawPointer(bitPattern: AlignedBuffer.alignment).unsafelyUnwrapped }
@@ -15,7 +17,10 @@ struct Arena {
     /// `count` elements, uninitialised.
     mutating func take<T: ~Copyable>(_ count: Int, of type: T.Type) -> UnsafeMutablePointer<T> {
         let start = used
-        used = Arena.roundUp(start + count * MemoryLayout<T>.stride, to: AlignedBuffer.alignment)
+        let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<T>.stride)
+        used =
+            overflow || bytes > Self.most - start
+            ? Self.most : Arena.roundUp(start + bytes, to: AlignedBuffer.alignment)
         return (base + start).bindMemory(to: T.self, capacity: count)
     }
 
@@ -25,8 +30,10 @@ struct Arena {
 extension Arena {
     /// A matrix of our own, rows `stride` scalars apart.
     mutating func block<Scalar>(_ rows: Int, _ columns: Int, stride: Int) -> MutableBlock<Scalar> {
-        MutableBlock(
-            memory: take(rows * stride, of: Scalar.self), rows: rows, columns: columns, stride: stride)
+        let (count, overflow) = rows.multipliedReportingOverflow(by: stride)
+        return MutableBlock(
+            memory: take(overflow ? .max : count, of: Scalar.self), rows: rows, columns: columns,
+            stride: stride)
     }
 }
 

@@ -25,7 +25,10 @@ struct WorkspaceLayout: Sendable {
         workers = context.threads
     }
 
-    var byteCount: Int { sharedBytes + workers * workerBytes }
+    var byteCount: Int {
+        let (bytes, overflow) = workers.multipliedReportingOverflow(by: workerBytes)
+        return overflow || bytes > Int.max - sharedBytes ? .max : sharedBytes + bytes
+    }
 }
 
 /// Working memory for the calls of one plan: as many workspaces as calls were ever in flight at once.

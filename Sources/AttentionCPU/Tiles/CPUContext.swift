@@ -7,7 +7,8 @@ package struct CPUContext: Sendable {
     let mask: AttentionMask
     let softmaxScale: Double
     let tiles: TileSizes
-    let threads: Int
+    /// Workers, each with memory of its own.
+    var threads: Int
     let kernels: TileKernelTable
     /// BLAS, if it multiplies the blocks.
     let blas: BLAS?
@@ -20,10 +21,15 @@ package struct CPUContext: Sendable {
     }
 
     /// Tr, which is the same for all batch entries.
-    var queryTileCount: Int { (shape.queryLength + tiles.queries - 1) / tiles.queries }
+    var queryTileCount: Int { TilePlan.tiles(shape.queryLength, of: tiles.queries) }
 
     /// Tc of a batch entry with all its keys: the most that any has.
-    var keyTileCount: Int { (shape.keyLength + tiles.keys - 1) / tiles.keys }
+    var keyTileCount: Int { TilePlan.tiles(shape.keyLength, of: tiles.keys) }
+
+    /// The most tasks that any loop of an algorithm has.
+    var taskCount: Int {
+        shape.batch * max(shape.heads * queryTileCount, shape.keyValueHeads * keyTileCount)
+    }
 
     /// Br, or Nq if that is less.
     var tileRows: Int { min(tiles.queries, shape.queryLength) }
@@ -33,6 +39,10 @@ package struct CPUContext: Sendable {
 
     /// The row stride of a tile of our own with n columns: whole panels, as the micro-kernels write them.
     func paddedColumns(_ n: Int) -> Int { Arena.roundUp(n, to: kernels.panelWidth) }
+
+    /// The row stride of a matrix `[·][Nk]` that is written tile by tile: the last tile may begin anywhere, and
+    /// the micro-kernels fill its last vector.
+    var paddedScoreColumns: Int { paddedColumns(shape.keyLength + kernels.lanes - 1) }
 
     /// Scratch that the GEMMs need for a pass over these tiles.
     var gemmScratch: Int {

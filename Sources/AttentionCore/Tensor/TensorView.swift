@@ -16,12 +16,14 @@ public struct TensorExtents: Hashable, Sendable, CustomStringConvertible {
 
     public var description: String { "[\(batch),\(heads),\(length),\(size)]" }
 
-    /// Whether the count of eight-byte elements fits an `Int`.
+    /// Whether eight-byte elements fit what a process can address (47 bits where pointers have 64). The
+    /// products of a tensor's sizes, rounded up to whole tiles, are then far from overflow.
     var byteCountFits: Bool {
+        let limit = Int(clamping: Int64(1) << 47)
         var count = 8
         for size in [max(batch, 1), max(heads, 1), max(length, 1), max(size, 1)] {
             let (product, overflow) = count.multipliedReportingOverflow(by: size)
-            if overflow { return false }
+            if overflow || product > limit { return false }
             count = product
         }
         return true

@@ -44,17 +44,25 @@ public struct TilePlan: Hashable, Sendable {
     }
 
     /// Tr
-    public var queryTileCount: Int { (queryLength + sizes.queries - 1) / sizes.queries }
+    public var queryTileCount: Int { Self.tiles(queryLength, of: sizes.queries) }
     /// Tc
-    public var keyTileCount: Int { (keyLength + sizes.keys - 1) / sizes.keys }
+    public var keyTileCount: Int { Self.tiles(keyLength, of: sizes.keys) }
 
     /// The rows of query tile i.
-    public func queries(_ i: Int) -> Range<Int> {
-        i * sizes.queries..<min((i + 1) * sizes.queries, queryLength)
-    }
+    public func queries(_ i: Int) -> Range<Int> { Self.tile(i, of: sizes.queries, within: queryLength) }
 
     /// The keys of key tile j.
-    public func keys(_ j: Int) -> Range<Int> { j * sizes.keys..<min((j + 1) * sizes.keys, keyLength) }
+    public func keys(_ j: Int) -> Range<Int> { Self.tile(j, of: sizes.keys, within: keyLength) }
+
+    /// How many tiles of a size cover a length. Sizes may be as large as they like, so nothing is added to one.
+    package static func tiles(_ length: Int, of size: Int) -> Int {
+        length / size + (length % size == 0 ? 0 : 1)
+    }
+
+    private static func tile(_ index: Int, of size: Int, within length: Int) -> Range<Int> {
+        let start = index * size
+        return start..<start + min(size, length - start)
+    }
 
     // MARK: The mask's geometry. Everything below follows from these two.
 
@@ -132,7 +140,7 @@ public struct TilePlan: Hashable, Sendable {
     }
 
     private func tiles(covering range: Range<Int>, size: Int) -> Range<Int> {
-        range.isEmpty ? 0..<0 : range.lowerBound / size..<(range.upperBound + size - 1) / size
+        range.isEmpty ? 0..<0 : range.lowerBound / size..<Self.tiles(range.upperBound, of: size)
     }
 }
 
