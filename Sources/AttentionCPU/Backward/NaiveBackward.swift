@@ -27,8 +27,8 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
     static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared {
         let (rows, Nk) = (c.shape.rowCount, c.shape.keyLength)
         return Shared(
-            P: arena.block(rows, Nk, stride: c.paddedColumns(Nk)),
-            dS: arena.block(rows, Nk, stride: c.paddedColumns(Nk)), lse: arena.take(rows, of: Double.self))
+            P: arena.block(rows, Nk, stride: c.scoreStride),
+            dS: arena.block(rows, Nk, stride: c.scoreStride), lse: arena.take(rows, of: Double.self))
     }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch { Forward.scratch(c, &arena) }

@@ -27,8 +27,7 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
     }
 
     static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared {
-        Shared(
-            S: arena.block(c.shape.rowCount, c.shape.keyLength, stride: c.paddedColumns(c.shape.keyLength)))
+        Shared(S: arena.block(c.shape.rowCount, c.shape.keyLength, stride: c.scoreStride))
     }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {

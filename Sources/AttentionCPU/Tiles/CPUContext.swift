@@ -34,6 +34,10 @@ package struct CPUContext: Sendable {
     /// The row stride of a tile of our own with n columns: whole panels, as the micro-kernels write them.
     func paddedColumns(_ n: Int) -> Int { Arena.roundUp(n, to: kernels.panelWidth) }
 
+    /// The row stride of scores `[·][Nk]` whole in memory. The micro-kernels write whole vectors from wherever
+    /// a tile starts, which for a Bc that is no multiple of them reaches beyond Nk rounded up.
+    var scoreStride: Int { paddedColumns(shape.keyLength + kernels.lanes - 1) }
+
     /// Scratch that the GEMMs need for a pass over these tiles.
     var gemmScratch: Int {
         kernels.gemmScratch(depth: max(tileRows, tileKeys, shape.headSize, shape.valueHeadSize, 1))

@@ -121,6 +121,7 @@ extension VerificationGrid {
         VerificationProblem((1, 2, 2, 70, 70, 64, 64), .causal, tiles: (64, 1), threads: 5),
         VerificationProblem((1, 2, 2, 70, 70, 64, 64), .causal, tiles: (1000, 1000), threads: 16),
         VerificationProblem((1, 1, 1, 100, 110, 48, 24), .causal, tiles: (13, 29), padding: 16),
+        VerificationProblem((1, 1, 1, 64, 64, 32, 32), tiles: (64, 5)),
     ]
 
     private static let magnitudes: [VerificationProblem] = [InputKind.large, .outlier].flatMap { inputs in
