@@ -7,6 +7,7 @@ public struct AttentionOutput<Element: AttentionElement>: Sendable {
     /// `[B, H, Nq]`, natural logarithm.
     public var logSumExp: [Double]
 
+    /// A result of one's own, to be written `into`, or to start a backward pass from.
     public init(output: Tensor<Element>, logSumExp: [Double]) {
         self.output = output
         self.logSumExp = logSumExp
@@ -22,6 +23,7 @@ public struct AttentionGradients<Element: AttentionElement>: Sendable {
     /// dV, `[B, Hkv, Nk, Dv]`
     public var value: Tensor<Element>
 
+    /// Gradients of one's own, to be written `into`.
     public init(query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>) {
         self.query = query
         self.key = key

@@ -14,7 +14,9 @@
 ///
 /// A row that sees no key gets an output of 0, a log-sum-exp of −∞ and gradients of 0.
 public final class Attention<Element: AttentionElement>: Sendable {
+    /// The sizes that the plan was made for.
     public let shape: AttentionShape
+    /// The options as they were given.
     public let options: AttentionOptions
     let backend: any AttentionBackend<Element>
 
