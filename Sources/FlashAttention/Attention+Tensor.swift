@@ -53,7 +53,11 @@ extension Attention {
     /// Computes O and the log-sum-exp into a result that is there already, without allocating another.
     ///
     /// - Parameters:
+    ///   - query: `[B, H, Nq, D]`
+    ///   - key: `[B, Hkv, Nk, D]`
+    ///   - value: `[B, Hkv, Nk, Dv]`
     ///   - result: its `output` and `logSumExp` must have the shape's sizes.
+    ///   - keyLengths: `[B]`: only the first so many keys of a batch entry exist. All if nil.
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func forward(
         query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>,
@@ -79,9 +83,12 @@ extension Attention {
     /// Computes dQ, dK and dV from dO and what the forward pass left.
     ///
     /// - Parameters:
-    ///   - query, key, value, keyLengths: as they were in the forward pass.
-    ///   - forward: its result.
+    ///   - query: `[B, H, Nq, D]`, as it was in the forward pass; and so the other inputs.
+    ///   - key: `[B, Hkv, Nk, D]`
+    ///   - value: `[B, Hkv, Nk, Dv]`
+    ///   - forward: the result of the forward pass.
     ///   - outputGradient: dO, `[B, H, Nq, Dv]`
+    ///   - keyLengths: `[B]`, as in the forward pass.
     /// - Throws: `AttentionError` that names the operand at fault.
     public func backward(
         query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>,
@@ -100,7 +107,13 @@ extension Attention {
     /// Computes dQ, dK and dV into a result that is there already, without allocating another.
     ///
     /// - Parameters:
+    ///   - query: `[B, H, Nq, D]`, as it was in the forward pass; and so the other inputs.
+    ///   - key: `[B, Hkv, Nk, D]`
+    ///   - value: `[B, Hkv, Nk, Dv]`
+    ///   - forward: the result of the forward pass.
+    ///   - outputGradient: dO, `[B, H, Nq, Dv]`
     ///   - result: its tensors must have the shape's sizes.
+    ///   - keyLengths: `[B]`, as in the forward pass.
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func backward(
         query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>,
