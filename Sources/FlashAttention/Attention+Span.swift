@@ -4,11 +4,12 @@ extension Attention {
     /// Computes O and the log-sum-exp over dense memory.
     ///
     /// - Parameters:
-    ///   - query: `[B, H, Nq, D]`, or `[B, Nq, H, D]` with `layout: .bnhd`; and so the others.
+    ///   - query: `[B, H, Nq, D]`
     ///   - key: `[B, Hkv, Nk, D]`
     ///   - value: `[B, Hkv, Nk, Dv]`
     ///   - output: `[B, H, Nq, Dv]`, overwritten.
     ///   - logSumExp: `[B, H, Nq]` in either layout, overwritten; natural logarithm.
+    ///   - layout: `.bnhd` if the four above are `[B, N, H, D]` in memory.
     ///   - keyLengths: `[B]`: only the first so many keys of a batch entry exist. All if nil.
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func forward(
@@ -27,11 +28,17 @@ extension Attention {
     /// Computes dQ, dK and dV over dense memory.
     ///
     /// - Parameters:
-    ///   - query, key, value, output, logSumExp, layout, keyLengths: as the forward pass had and left them.
+    ///   - query: `[B, H, Nq, D]`, as it was in the forward pass; and so the other inputs.
+    ///   - key: `[B, Hkv, Nk, D]`
+    ///   - value: `[B, Hkv, Nk, Dv]`
+    ///   - output: `[B, H, Nq, Dv]`, as the forward pass left it.
+    ///   - logSumExp: `[B, H, Nq]`, likewise.
     ///   - outputGradient: dO, `[B, H, Nq, Dv]`
     ///   - queryGradient: dQ, `[B, H, Nq, D]`, overwritten.
     ///   - keyGradient: dK, `[B, Hkv, Nk, D]`, overwritten.
     ///   - valueGradient: dV, `[B, Hkv, Nk, Dv]`, overwritten.
+    ///   - layout: `.bnhd` if all but the log-sum-exp are `[B, N, H, D]` in memory.
+    ///   - keyLengths: `[B]`, as in the forward pass.
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func backward(
         query: Span<Element>, key: Span<Element>, value: Span<Element>, output: Span<Element>,

@@ -7,6 +7,7 @@ public struct AttentionOutput<Element: AttentionElement>: Sendable {
     /// `[B, H, Nq]`, natural logarithm.
     public var logSumExp: [Double]
 
+    /// A result of one's own, to be written `into`, or to start a backward pass from.
     public init(output: Tensor<Element>, logSumExp: [Double]) {
         self.output = output
         self.logSumExp = logSumExp
@@ -22,6 +23,7 @@ public struct AttentionGradients<Element: AttentionElement>: Sendable {
     /// dV, `[B, Hkv, Nk, Dv]`
     public var value: Tensor<Element>
 
+    /// Gradients of one's own, to be written `into`.
     public init(query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>) {
         self.query = query
         self.key = key
@@ -51,7 +53,11 @@ extension Attention {
     /// Computes O and the log-sum-exp into a result that is there already, without allocating another.
     ///
     /// - Parameters:
+    ///   - query: `[B, H, Nq, D]`
+    ///   - key: `[B, Hkv, Nk, D]`
+    ///   - value: `[B, Hkv, Nk, Dv]`
     ///   - result: its `output` and `logSumExp` must have the shape's sizes.
+    ///   - keyLengths: `[B]`: only the first so many keys of a batch entry exist. All if nil.
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func forward(
         query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>,
@@ -77,9 +83,12 @@ extension Attention {
     /// Computes dQ, dK and dV from dO and what the forward pass left.
     ///
     /// - Parameters:
-    ///   - query, key, value, keyLengths: as they were in the forward pass.
-    ///   - forward: its result.
+    ///   - query: `[B, H, Nq, D]`, as it was in the forward pass; and so the other inputs.
+    ///   - key: `[B, Hkv, Nk, D]`
+    ///   - value: `[B, Hkv, Nk, Dv]`
+    ///   - forward: the result of the forward pass.
     ///   - outputGradient: dO, `[B, H, Nq, Dv]`
+    ///   - keyLengths: `[B]`, as in the forward pass.
     /// - Throws: `AttentionError` that names the operand at fault.
     public func backward(
         query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>,
@@ -98,7 +107,13 @@ extension Attention {
     /// Computes dQ, dK and dV into a result that is there already, without allocating another.
     ///
     /// - Parameters:
+    ///   - query: `[B, H, Nq, D]`, as it was in the forward pass; and so the other inputs.
+    ///   - key: `[B, Hkv, Nk, D]`
+    ///   - value: `[B, Hkv, Nk, Dv]`
+    ///   - forward: the result of the forward pass.
+    ///   - outputGradient: dO, `[B, H, Nq, Dv]`
     ///   - result: its tensors must have the shape's sizes.
+    ///   - keyLengths: `[B]`, as in the forward pass.
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func backward(
         query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>,

@@ -14,7 +14,9 @@
 ///
 /// A row that sees no key gets an output of 0, a log-sum-exp of −∞ and gradients of 0.
 public final class Attention<Element: AttentionElement>: Sendable {
+    /// The sizes that the plan was made for.
     public let shape: AttentionShape
+    /// The options as they were given.
     public let options: AttentionOptions
     let backend: any AttentionBackend<Element>
 
@@ -62,13 +64,17 @@ public final class Attention<Element: AttentionElement>: Sendable {
     /// Computes the gradients of a loss from that of the output.
     ///
     /// - Parameters:
-    ///   - query, key, value, keyLengths: as they were in the forward pass.
-    ///   - output, logSumExp: as the forward pass left them.
+    ///   - query: `[B, H, Nq, D]`, as it was in the forward pass; and so the other inputs.
+    ///   - key: `[B, Hkv, Nk, D]`
+    ///   - value: `[B, Hkv, Nk, Dv]`
+    ///   - output: `[B, H, Nq, Dv]`, as the forward pass left it.
+    ///   - logSumExp: `[B, H, Nq]`, likewise.
     ///   - outputGradient: dO, `[B, H, Nq, Dv]`
     ///   - queryGradient: dQ, `[B, H, Nq, D]`, overwritten; none of the three may overlap an input.
     ///   - keyGradient: dK, `[B, Hkv, Nk, D]`, overwritten; summed over the query heads of a group, 0 for
     ///     keys that do not exist.
     ///   - valueGradient: dV, `[B, Hkv, Nk, Dv]`, likewise.
+    ///   - keyLengths: `[B]`, as in the forward pass.
     /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
     public func backward(
         query: TensorView<Element>, key: TensorView<Element>, value: TensorView<Element>,

@@ -31,6 +31,7 @@ public enum MachineInfo {
     /// alone, in GFLOP/s.
     ///
     /// - Parameters:
+    ///   - threads: how many run the loop at once.
     ///   - kernels: the widest that runs here if nil.
     ///   - double: in Double rather than Float.
     /// - Throws: `AttentionError.kernelsUnavailable` for kernels that do not run here.

@@ -2,7 +2,9 @@
 ///
 /// Copies share their elements until one of them changes.
 public struct Tensor<Element: AttentionElement>: Sendable {
+    /// The sizes.
     public let extents: TensorExtents
+    /// The order of the axes in `elements`.
     public let layout: TensorLayout
     /// The elements in the order of the layout.
     public var elements: [Element]

@@ -12,12 +12,19 @@ package protocol AttentionBackend<Element>: AnyObject, Sendable {
 
 /// What was decided for a problem: the options with every default filled in.
 public struct AttentionConfiguration: Hashable, Sendable {
+    /// The algorithm of both passes.
     public var algorithm: AttentionAlgorithm
+    /// Who multiplies the blocks.
     public var gemm: GEMMProvider
+    /// The micro-kernels, for everything that a GEMM provider does not do.
     public var kernels: KernelSet
+    /// The most threads that a call works on.
     public var threads: Int
+    /// The factor on Q Kᵀ.
     public var softmaxScale: Double
+    /// Br and Bc of the forward pass.
     public var forwardTiles: TileSizes
+    /// Br and Bc of the backward pass.
     public var backwardTiles: TileSizes
     /// Peak memory of a forward call beyond its inputs and outputs, in bytes.
     public var forwardWorkspaceBytes: Int

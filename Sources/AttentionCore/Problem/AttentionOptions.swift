@@ -1,8 +1,10 @@
 /// How to compute an attention problem.
 public struct AttentionOptions: Hashable, Sendable {
+    /// Which keys a query sees.
     public var mask: AttentionMask
     /// The factor on Q Kᵀ; 1/√D if nil.
     public var softmaxScale: Double?
+    /// How to compute; every algorithm gives the same function.
     public var algorithm: AttentionAlgorithm
     /// Who multiplies the blocks; the faster for the problem if nil.
     public var gemm: GEMMProvider?
@@ -14,6 +16,7 @@ public struct AttentionOptions: Hashable, Sendable {
     /// The tile sizes of both passes; chosen by shape and machine if nil.
     public var tileSizes: TileSizes?
 
+    /// Options of which every one has a default; see the properties for what nil means.
     public init(
         mask: AttentionMask = .full, softmaxScale: Double? = nil,
         algorithm: AttentionAlgorithm = .flashAttention2, gemm: GEMMProvider? = nil,
@@ -65,5 +68,12 @@ public enum GEMMProvider: String, Hashable, Sendable, CaseIterable {
 
 /// A set of micro-kernels, named for what it needs of the processor.
 public enum KernelSet: String, Hashable, Sendable, CaseIterable {
-    case generic, avx2, avx512, neon
+    /// What every x86-64 processor runs: 128-bit registers, and no fused multiply-add.
+    case generic
+    /// AVX2 and FMA: 256-bit registers.
+    case avx2
+    /// x86-64-v4: 512-bit registers.
+    case avx512
+    /// What every arm64 processor runs: 128-bit registers.
+    case neon
 }

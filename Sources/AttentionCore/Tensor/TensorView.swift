@@ -1,10 +1,15 @@
 /// The four sizes of a tensor, `[batch, heads, length, size]`, whatever the order in memory.
 public struct TensorExtents: Hashable, Sendable, CustomStringConvertible {
+    /// B
     public var batch: Int
+    /// H, or Hkv for keys and values.
     public var heads: Int
+    /// N: Nq for queries, Nk for keys and values.
     public var length: Int
+    /// D, or Dv for values and the output.
     public var size: Int
 
+    /// In the order `[batch, heads, length, size]`.
     public init(_ batch: Int, _ heads: Int, _ length: Int, _ size: Int) {
         self.batch = batch
         self.heads = heads
@@ -12,6 +17,7 @@ public struct TensorExtents: Hashable, Sendable, CustomStringConvertible {
         self.size = size
     }
 
+    /// Elements of a dense tensor of these sizes.
     public var count: Int { batch * heads * length * size }
 
     public var description: String { "[\(batch),\(heads),\(length),\(size)]" }
@@ -32,10 +38,14 @@ public struct TensorExtents: Hashable, Sendable, CustomStringConvertible {
 
 /// Distances in elements between neighbours of a tensor. Elements of one row are adjacent.
 public struct TensorStrides: Hashable, Sendable, CustomStringConvertible {
+    /// From one batch entry to the next.
     public var batch: Int
+    /// From one head to the next.
     public var head: Int
+    /// From one row to the next.
     public var row: Int
 
+    /// Distances in elements. A batch or head stride of 0 repeats one entry or head, which only inputs may do.
     public init(batch: Int, head: Int, row: Int) {
         self.batch = batch
         self.head = head
@@ -66,8 +76,11 @@ public enum TensorLayout: String, Hashable, Sendable, CaseIterable {
 ///
 /// The view does not keep the memory alive.
 public struct TensorView<Element: AttentionElement> {
+    /// From element (0, 0, 0, 0) to the last that may be read.
     public let memory: UnsafeBufferPointer<Element>
+    /// The sizes.
     public let extents: TensorExtents
+    /// The distances between neighbours.
     public let strides: TensorStrides
 
     /// - Parameters:
@@ -93,8 +106,11 @@ public struct TensorView<Element: AttentionElement> {
 
 /// A tensor `[B, H, N, D]` in somebody else's memory, written by a call.
 public struct MutableTensorView<Element: AttentionElement> {
+    /// From element (0, 0, 0, 0) to the last that may be written.
     public let memory: UnsafeMutableBufferPointer<Element>
+    /// The sizes.
     public let extents: TensorExtents
+    /// The distances between neighbours.
     public let strides: TensorStrides
 
     /// - Parameters:

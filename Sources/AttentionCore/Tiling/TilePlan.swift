@@ -25,14 +25,21 @@ public struct TilePlan: Hashable, Sendable {
         public let queries: Range<Int>
         /// Rows of K and V: from the start of key tile j to the last that some row here may see.
         public let keys: Range<Int>
+        /// What the masking step has to do here.
         public let zone: Zone
     }
 
+    /// Nq
     public let queryLength: Int
+    /// The keys that exist: Nk, or fewer.
     public let keyLength: Int
+    /// Which keys a row sees.
     public let mask: AttentionMask
+    /// Br and Bc.
     public let sizes: TileSizes
 
+    /// The plan of one sequence.
+    ///
     /// - Parameters:
     ///   - keyLength: the keys that exist, which bottom-right alignment counts from.
     public init(queryLength: Int, keyLength: Int, mask: AttentionMask, sizes: TileSizes) {

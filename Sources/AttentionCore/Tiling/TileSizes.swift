@@ -5,6 +5,7 @@ public struct TileSizes: Hashable, Sendable {
     /// Bc, key columns.
     public var keys: Int
 
+    /// Br query rows by Bc keys.
     public init(queries: Int, keys: Int) {
         self.queries = queries
         self.keys = keys

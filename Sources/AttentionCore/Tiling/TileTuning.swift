@@ -1,6 +1,9 @@
 /// The two passes of an attention problem.
 public enum AttentionPass: String, Hashable, Sendable, CaseIterable {
-    case forward, backward
+    /// O and the log-sum-exp.
+    case forward
+    /// dQ, dK and dV.
+    case backward
 }
 
 /// The one place that chooses tile sizes on the CPU.

@@ -123,6 +123,7 @@ extension VerificationGrid {
         VerificationProblem((1, 1, 1, 100, 110, 48, 24), .causal, tiles: (13, 29), padding: 16),
         // The last key tile begins so late that its last vector reaches beyond whole panels.
         VerificationProblem((1, 2, 1, 33, 64, 32, 32), tiles: (16, 7), threads: 3),
+        VerificationProblem((1, 1, 1, 64, 64, 32, 32), tiles: (64, 5)),
     ]
 
     private static let magnitudes: [VerificationProblem] = [InputKind.large, .outlier].flatMap { inputs in
