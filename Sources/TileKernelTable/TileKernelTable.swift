@@ -41,30 +41,30 @@ public struct TileKernelTable: Sendable {
         Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer
     ) -> Void
 
-    /// `out[r] = max over scale · S[r]`, −∞ for n = 0; NaN entries are passed over.
+    /// `out[r] = max over S[r]`, −∞ for n = 0; NaN entries are passed over.
     ///
-    /// Arguments: m, n, S, its row stride, scale, out.
+    /// Arguments: m, n, S, its row stride, out.
     public typealias RowMaximum = @Sendable (
-        Int, Int, UnsafeRawPointer, Int, Double, UnsafeMutableRawPointer
+        Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer
     ) -> Void
 
-    /// `S[r] = exp(scale · S[r] − offset[r])` in place, and `sum[r]` is the row's sum.
+    /// `S[r] = 2^(factor · (S[r] − offset[r]))` in place, and `sum[r]` is the row's sum.
     ///
-    /// Arguments: m, n, S, its row stride, scale, offset, sum.
+    /// Arguments: m, n, S, its row stride, factor, offset, sum.
     public typealias Exponentiate = @Sendable (
         Int, Int, UnsafeMutableRawPointer, Int, Double, UnsafeRawPointer, UnsafeMutableRawPointer
     ) -> Void
 
-    /// `out[c] = max over column c of scale · S`, −∞ for m = 0; NaN entries are passed over. All operands have
+    /// `out[c] = max over column c of S`, −∞ for m = 0; NaN entries are passed over. All operands have
     /// room for whole vectors in place of n, and what the last vector holds beyond n means nothing.
     ///
-    /// Arguments: m, n, S, its row stride, scale, out.
+    /// Arguments: m, n, S, its row stride, out.
     public typealias ColumnMaximum = RowMaximum
 
-    /// `S[·][c] = exp(scale · S[·][c] − offset[c])` in place, and `sum[c]` is the column's sum. All operands
+    /// `S[·][c] = 2^(factor · (S[·][c] − offset[c]))` in place, and `sum[c]` is the column's sum. All operands
     /// have room for whole vectors in place of n, and what the last vector holds beyond n means nothing.
     ///
-    /// Arguments: m, n, S, its row stride, scale, offset, sum.
+    /// Arguments: m, n, S, its row stride, factor, offset, sum.
     public typealias ExponentiateColumns = Exponentiate
 
     /// `S[r] = exp(scale · S[r] − high[r] − low[r])` in place, for an offset in two parts.

@@ -2,10 +2,8 @@
 
 @inline(never)
 func rowMaximum(
-    _ m: Int, _ n: Int, _ s: UnsafeRawPointer, _ sRow: Int, _ scale: Double,
-    _ out: UnsafeMutableRawPointer
+    _ m: Int, _ n: Int, _ s: UnsafeRawPointer, _ sRow: Int, _ out: UnsafeMutableRawPointer
 ) {
-    let scale = broadcast(Scalar(scale))
     for r in 0..<m {
         let row = scalars(s) + r * sRow
         var m0 = broadcast(-Scalar.infinity)
@@ -14,36 +12,36 @@ func rowMaximum(
         var m3 = m0
         var c = 0
         while c + 4 * lanes <= n {
-            m0 = maximum(m0, load(row + c) * scale)
-            m1 = maximum(m1, load(row + c + lanes) * scale)
-            m2 = maximum(m2, load(row + c + 2 * lanes) * scale)
-            m3 = maximum(m3, load(row + c + 3 * lanes) * scale)
+            m0 = maximum(m0, load(row + c))
+            m1 = maximum(m1, load(row + c + lanes))
+            m2 = maximum(m2, load(row + c + 2 * lanes))
+            m3 = maximum(m3, load(row + c + 3 * lanes))
             c += 4 * lanes
         }
         while c + lanes <= n {
-            m0 = maximum(m0, load(row + c) * scale)
+            m0 = maximum(m0, load(row + c))
             c += lanes
         }
-        if c < n { m1 = maximum(m1, load(row + c, count: n - c, fill: row[c]) * scale) }
+        if c < n { m1 = maximum(m1, load(row + c, count: n - c, fill: -.infinity)) }
         scalars(out)[r] = horizontalMaximum(maximum(maximum(m0, m1), maximum(m2, m3)))
     }
 }
 
 @inline(never)
 func exponentiate(
-    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ scale: Double,
+    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ factor: Double,
     _ offset: UnsafeRawPointer, _ sum: UnsafeMutableRawPointer
 ) {
-    let scale = broadcast(Scalar(scale))
+    let factor = broadcast(Scalar(factor))
     for r in 0..<m {
         let row = scalars(s) + r * sRow
-        let minusOffset = broadcast(-scalars(offset)[r])
+        let offset = broadcast(scalars(offset)[r])
         var s0 = Vector.zero
         var s1 = Vector.zero
         var c = 0
         while c + 2 * lanes <= n {
-            let p0 = exponential(fma(load(row + c), scale, minusOffset))
-            let p1 = exponential(fma(load(row + c + lanes), scale, minusOffset))
+            let p0 = exponential(load(row + c) - offset, factor: factor)
+            let p1 = exponential(load(row + c + lanes) - offset, factor: factor)
             store(p0, row + c)
             store(p1, row + c + lanes)
             s0 += p0
@@ -51,13 +49,13 @@ func exponentiate(
             c += 2 * lanes
         }
         if c + lanes <= n {
-            let p = exponential(fma(load(row + c), scale, minusOffset))
+            let p = exponential(load(row + c) - offset, factor: factor)
             store(p, row + c)
             s0 += p
             c += lanes
         }
         if c < n {
-            let p = exponential(fma(load(row + c, count: n - c, fill: 0), scale, minusOffset))
+            let p = exponential(load(row + c, count: n - c, fill: 0) - offset, factor: factor)
             store(p, row + c, count: n - c)
             s1 += load(row + c, count: n - c, fill: 0)
         }
@@ -71,18 +69,19 @@ func probabilities(
     _ high: UnsafeRawPointer, _ low: UnsafeRawPointer
 ) {
     let scale = broadcast(Scalar(scale))
+    let log2E = broadcast(1.44269504088896340736)
     for r in 0..<m {
         let row = scalars(s) + r * sRow
         let minusHigh = broadcast(-scalars(high)[r])
         let low = broadcast(scalars(low)[r])
         var c = 0
         while c + lanes <= n {
-            store(exponential(fma(load(row + c), scale, minusHigh) - low), row + c)
+            store(exponential(fma(load(row + c), scale, minusHigh) - low, factor: log2E), row + c)
             c += lanes
         }
         if c < n {
-            let p = exponential(fma(load(row + c, count: n - c, fill: 0), scale, minusHigh) - low)
-            store(p, row + c, count: n - c)
+            let x = fma(load(row + c, count: n - c, fill: 0), scale, minusHigh) - low
+            store(exponential(x, factor: log2E), row + c, count: n - c)
         }
     }
 }

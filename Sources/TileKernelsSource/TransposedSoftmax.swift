@@ -3,9 +3,8 @@
 
 @inline(never)
 func columnMaximum(
-    _ m: Int, _ n: Int, _ s: UnsafeRawPointer, _ sRow: Int, _ scale: Double, _ out: UnsafeMutableRawPointer
+    _ m: Int, _ n: Int, _ s: UnsafeRawPointer, _ sRow: Int, _ out: UnsafeMutableRawPointer
 ) {
-    let scale = broadcast(Scalar(scale))
     var column = 0
     while column < n {
         let top = scalars(s) + column
@@ -15,10 +14,10 @@ func columnMaximum(
             var (m2, m3) = (m0, m1)
             var row = top
             for _ in 0..<m {
-                m0 = maximum(m0, load(row) * scale)
-                m1 = maximum(m1, load(row + lanes) * scale)
-                m2 = maximum(m2, load(row + 2 * lanes) * scale)
-                m3 = maximum(m3, load(row + 3 * lanes) * scale)
+                m0 = maximum(m0, load(row))
+                m1 = maximum(m1, load(row + lanes))
+                m2 = maximum(m2, load(row + 2 * lanes))
+                m3 = maximum(m3, load(row + 3 * lanes))
                 row += sRow
             }
             store(m0, to)
@@ -28,7 +27,7 @@ func columnMaximum(
             column += 4 * lanes
         } else {
             var m0 = broadcast(-Scalar.infinity)
-            for r in 0..<m { m0 = maximum(m0, load(top + r * sRow) * scale) }
+            for r in 0..<m { m0 = maximum(m0, load(top + r * sRow)) }
             store(m0, to)
             column += lanes
         }
@@ -37,16 +36,16 @@ func columnMaximum(
 
 @inline(never)
 func exponentiateColumns(
-    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ scale: Double,
+    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ factor: Double,
     _ offset: UnsafeRawPointer, _ sum: UnsafeMutableRawPointer
 ) {
-    let scale = broadcast(Scalar(scale))
+    let factor = broadcast(Scalar(factor))
     var column = 0
     while column < n {
         // Two vectors at a time, or one; never more than there are.
         let second = column + 2 * lanes <= n ? lanes : 0
-        let o0 = -load(scalars(offset) + column)
-        let o1 = -load(scalars(offset) + column + second)
+        let o0 = load(scalars(offset) + column)
+        let o1 = load(scalars(offset) + column + second)
         var row = scalars(s) + column
         var (t0, t1) = (Vector.zero, Vector.zero)
         var r = 0
@@ -55,9 +54,9 @@ func exponentiateColumns(
             let block = min(16, m - r)
             var (s0, s1) = (Vector.zero, Vector.zero)
             for _ in 0..<block {
-                let p0 = exponential(fma(load(row), scale, o0))
+                let p0 = exponential(load(row) - o0, factor: factor)
                 if second != 0 {
-                    let p1 = exponential(fma(load(row + lanes), scale, o1))
+                    let p1 = exponential(load(row + lanes) - o1, factor: factor)
                     store(p1, row + lanes)
                     s1 += p1
                 }

@@ -97,7 +97,7 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         steps.probabilities(S, scratch.lse)
         steps.clearHidden(S, tile, plan)
         steps.accumulateTransposed(S, dOi, into: dVj.rows(seen), tile, plan)
-        steps.scores(dOi, VjT, into: dP)
+        steps.probabilityGradient(dOi, VjT, into: dP)
         steps.rowDot(dOi, Oi, into: scratch.scaledDelta)
         for r in 0..<Br { scratch.scaledDelta[r] *= Scalar(steps.scale) }
         steps.scoreGradient(S, dP, scaledDelta: scratch.scaledDelta)

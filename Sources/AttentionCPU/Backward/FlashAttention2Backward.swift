@@ -104,7 +104,7 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
                 steps.probabilities(S, rows.lse.rows(from: first))
                 steps.clearHidden(S, tile, plan)
                 steps.accumulateTransposed(S, dOi, into: dVj.rows(seen), tile, plan)
-                steps.scores(dOi, VjT, into: dP)
+                steps.probabilityGradient(dOi, VjT, into: dP)
                 steps.scoreGradient(S, dP, scaledDelta: rows.scaledDelta + first)
                 steps.clearHidden(dP, tile, plan)
                 steps.accumulateTransposed(dP, Qi, into: dKj.rows(seen), tile, plan)

@@ -87,7 +87,7 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
             let tile = plan.tile(i, j)
             let Vj = x.value.block(b, h / c.shape.groupSize, tile.keys)
             let dPij = dP.columns(tile.keys)
-            steps.scores(dOi, steps.pack(Vj, panels: scratch.panels), into: dPij)
+            steps.probabilityGradient(dOi, steps.pack(Vj, panels: scratch.panels), into: dPij)
             steps.clearHidden(dPij, tile, plan)
             done = tile.keys.upperBound
         }

@@ -95,7 +95,7 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
         steps.probabilities(P, rows.lse.rows(from: first))
         steps.clearHidden(P, tile, plan)
         let V = x.value.block(b, hkv, tile.keys)
-        steps.scores(x.outputGradient.block(b, h, tile.queries), .init(inPlace: V), into: dS)
+        steps.probabilityGradient(x.outputGradient.block(b, h, tile.queries), .init(inPlace: V), into: dS)
         steps.scoreGradient(P, dS, scaledDelta: rows.scaledDelta + first)
         steps.clearHidden(dS, tile, plan)
         return (P, dS)

@@ -68,7 +68,8 @@ enum FlashAttention1Forward<Scalar: CPUScalar>: CPUAlgorithm {
     ) {
         let plan = c.plan(b, x.keyLengths)
         let (Nq, first) = (plan.queryLength, c.shape.row(b, h, 0))
-        let statistics = RowStatistics(maximum: shared.maximum + first, sum: shared.sum + first)
+        let statistics = RowStatistics(
+            scale: scratch.steps.scoreScale, maximum: shared.maximum + first, sum: shared.sum + first)
         x.output.block(b, h, 0..<Nq).fill(0)
         statistics.reset(Nq)
         for j in 0..<plan.keyTileCount {

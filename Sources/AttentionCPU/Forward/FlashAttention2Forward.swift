@@ -45,7 +45,7 @@ enum FlashAttention2Forward<Scalar: CPUScalar>: CPUAlgorithm {
             panels: arena.take(c.kernels.packedCount(rows: Br, depth: D), of: Scalar.self),
             St: arena.block(Bc, Br, stride: padded), O: arena.block(Br, Dv, stride: c.paddedColumns(Dv)),
             statistics: RowStatistics(
-                maximum: arena.take(padded, of: Scalar.self), sum: arena.take(padded, of: Scalar.self)),
+                scale: c.scoreScale(), maximum: arena.take(padded, of: Scalar.self), sum: arena.take(padded, of: Scalar.self)),
             maximum: arena.take(padded, of: Scalar.self), correction: arena.take(padded, of: Scalar.self),
             sum: arena.take(padded, of: Scalar.self))
     }

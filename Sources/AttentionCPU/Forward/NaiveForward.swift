@@ -38,7 +38,7 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
             steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
             panels: arena.take(c.kernels.packedCount(rows: c.tileKeys, depth: widest), of: Scalar.self),
             statistics: RowStatistics(
-                maximum: arena.take(Br, of: Scalar.self), sum: arena.take(Br, of: Scalar.self)),
+                scale: c.scoreScale(), maximum: arena.take(Br, of: Scalar.self), sum: arena.take(Br, of: Scalar.self)),
             maximum: arena.take(Br, of: Scalar.self), correction: arena.take(Br, of: Scalar.self))
     }
 
@@ -110,7 +110,7 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
             scratch.steps.maskTile(Sij, tile, plan)
             done = tile.keys.upperBound
         }
-        S.columns(done..<plan.keyLength).fill(scratch.steps.masked)
+        S.columns(done..<plan.keyLength).fill(-.infinity)
     }
 
     /// P = softmax(S) in place, and the lse.

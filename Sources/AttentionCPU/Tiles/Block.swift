@@ -50,6 +50,12 @@ struct MutableBlock<Scalar> {
         for r in 0..<rows { (memory + r * stride).update(repeating: value, count: columns) }
     }
 
+    func negate() where Scalar: SignedNumeric {
+        for r in 0..<rows {
+            for c in 0..<columns { memory[r * stride + c].negate() }
+        }
+    }
+
     func copy(from other: Block<Scalar>) {
         for r in 0..<rows { (memory + r * stride).update(from: other.memory + r * other.stride, count: columns) }
     }

@@ -5,21 +5,20 @@ import TileKernelTable
 struct TileSteps<Scalar: CPUScalar> {
     let kernels: TileKernelTable
     let gemm: BlockGEMM<Scalar>
-    /// The factor on Q Kᵀ.
+    /// The factor on Q Kᵀ, which dS takes.
     let scale: Double
-    /// The same for scores that become P. A scale of 0 is replaced by the smallest normal number, which
-    /// gives the same P to the last digit and, unlike 0, keeps the −∞ of a masked score.
-    let scoreScale: Double
-    /// What a masked score holds: −∞ after the scale.
-    let masked: Scalar
+    /// Its magnitude, which P takes of scores whose sign it has given.
+    let scoreScale: Scalar
 
     init(_ context: CPUContext, scratch: UnsafeMutablePointer<Scalar>) {
         kernels = context.kernels
         gemm = BlockGEMM(kernels: context.kernels, blas: context.blas, scratch: scratch)
         scale = context.softmaxScale
-        scoreScale = scale == 0 ? Double(Scalar.leastNormalMagnitude) : scale
-        masked = scale < 0 ? .infinity : -.infinity
+        scoreScale = context.scoreScale()
     }
+
+    /// The factor from a difference of scores to the exponent of 2.
+    private var exponentFactor: Double { Double(scoreScale) * 1.4426950408889634 }
 
     // MARK: Scores and softmax
 
@@ -30,16 +29,24 @@ struct TileSteps<Scalar: CPUScalar> {
         gemm.pack(rows, panels: panels)
     }
 
-    /// S = Q Kᵀ, without the scale; likewise Sᵀ = K Qᵀ, and dP = dO Vᵀ.
+    /// S = Q Kᵀ, without the scale but with its sign; likewise Sᵀ = K Qᵀ.
     func scores(
         _ Q: Block<Scalar>, _ K: BlockGEMM<Scalar>.Transposed, into S: MutableBlock<Scalar>
     ) {
         gemm.multiply(Q, transposed: K, into: S)
+        if scale < 0 { S.negate() }
+    }
+
+    /// dP = dO Vᵀ.
+    func probabilityGradient(
+        _ dO: Block<Scalar>, _ V: BlockGEMM<Scalar>.Transposed, into dP: MutableBlock<Scalar>
+    ) {
+        gemm.multiply(dO, transposed: V, into: dP)
     }
 
     /// Sets the scores that the mask hides to −∞. Nothing to do unless the zone says so.
     func maskTile(_ S: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
-        fillHidden(S, tile, plan, with: masked)
+        fillHidden(S, tile, plan, with: -.infinity)
     }
 
     /// The same for a tile that is held transposed.
@@ -48,8 +55,8 @@ struct TileSteps<Scalar: CPUScalar> {
         for c in 0..<St.rows {
             let seeing = visibleQueries(c, tile, plan)
             let row = St.rows(c..<c + 1)
-            row.columns(0..<seeing.lowerBound).fill(masked)
-            row.columns(seeing.upperBound..<St.columns).fill(masked)
+            row.columns(0..<seeing.lowerBound).fill(-.infinity)
+            row.columns(seeing.upperBound..<St.columns).fill(-.infinity)
         }
     }
 
@@ -59,33 +66,33 @@ struct TileSteps<Scalar: CPUScalar> {
         fillHidden(P, tile, plan, with: 0)
     }
 
-    /// rowmax(scale · S).
+    /// rowmax S.
     func rowMaximum(_ S: MutableBlock<Scalar>, into maximum: UnsafeMutablePointer<Scalar>) {
-        kernels.rowMaximum(S.rows, S.columns, S.memory, S.stride, scoreScale, maximum)
+        kernels.rowMaximum(S.rows, S.columns, S.memory, S.stride, maximum)
     }
 
-    /// P = exp(scale · S − offset) and its row sums.
+    /// P = exp(scale · (S − offset)) and its row sums.
     func exponentiate(
         _ S: MutableBlock<Scalar>, offset: UnsafePointer<Scalar>, sum: UnsafeMutablePointer<Scalar>
     ) {
-        kernels.exponentiate(S.rows, S.columns, S.memory, S.stride, scoreScale, offset, sum)
+        kernels.exponentiate(S.rows, S.columns, S.memory, S.stride, exponentFactor, offset, sum)
     }
 
-    /// rowmax(scale · S) of a transposed tile.
+    /// rowmax S of a transposed tile.
     func columnMaximum(_ St: MutableBlock<Scalar>, into maximum: UnsafeMutablePointer<Scalar>) {
-        kernels.columnMaximum(St.rows, St.columns, St.memory, St.stride, scoreScale, maximum)
+        kernels.columnMaximum(St.rows, St.columns, St.memory, St.stride, maximum)
     }
 
-    /// Pᵀ = exp(scale · Sᵀ − offset) and the row sums of P.
+    /// Pᵀ = exp(scale · (Sᵀ − offset)) and the row sums of P.
     func exponentiateColumns(
         _ St: MutableBlock<Scalar>, offset: UnsafePointer<Scalar>, sum: UnsafeMutablePointer<Scalar>
     ) {
-        kernels.exponentiateColumns(St.rows, St.columns, St.memory, St.stride, scoreScale, offset, sum)
+        kernels.exponentiateColumns(St.rows, St.columns, St.memory, St.stride, exponentFactor, offset, sum)
     }
 
     /// P = exp(scale · S − lse), the lse in two parts.
     func probabilities(_ S: MutableBlock<Scalar>, _ lse: RowOffsets<Scalar>) {
-        kernels.probabilities(S.rows, S.columns, S.memory, S.stride, scoreScale, lse.high, lse.low)
+        kernels.probabilities(S.rows, S.columns, S.memory, S.stride, Double(scoreScale), lse.high, lse.low)
     }
 
     /// dS = P ∘ (dP − delta) · scale, in place of dP.

@@ -1,9 +1,10 @@
 /// The running maximum m and sum l of some rows of scores, and the one owner of the rule for empty rows.
 ///
-/// Scores are scaled, in natural units, and the lse is a Double: rounded to Float it has an error of 8e-6 at
-/// logits of ±100, which goes straight into P in the backward pass and made the error of gradients there 2 to
-/// 4 times that of the naive algorithm. A row that has seen no key has m = −∞ and l = 0; its output is 0 and its
-/// lse −∞.
+/// m is a maximum of raw scores, without the scale: s − m is then free of rounding where it counts, and the
+/// scale and the factor log2 e enter as one factor on the difference. The lse is a Double: rounded to Float it
+/// has an error of 8e-6 at logits of ±100, which goes straight into P in the backward pass and made the error
+/// of gradients there 2 to 4 times that of the naive algorithm. A row that has seen no key has m = −∞ and
+/// l = 0; its output is 0 and its lse −∞.
 ///
 /// The methods are specialised here, because callers in other modules would get them through witness
 /// tables, at 150 ns a row and tile.
@@ -11,16 +12,22 @@
 /// Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", arXiv 1805.02867,
 /// Algorithm 3, and for `finish` Dao, "FlashAttention-2", arXiv 2307.08691, Algorithm 1.
 package struct RowStatistics<Scalar: AttentionElement> {
-    /// m, or rather its stand-in for rows without a key: `[rows]`.
+    /// The factor on scores, greater than 0.
+    package let scale: Scalar
+    /// m: `[rows]`.
     package let maximum: UnsafeMutablePointer<Scalar>
     /// l: `[rows]`.
     package let sum: UnsafeMutablePointer<Scalar>
 
     /// - Parameters:
+    ///   - scale: the factor on scores, greater than 0.
     ///   - maximum, sum: `[rows]`, contents undefined until `reset`.
     @_specialize(where Scalar == Float)
     @_specialize(where Scalar == Double)
-    package init(maximum: UnsafeMutablePointer<Scalar>, sum: UnsafeMutablePointer<Scalar>) {
+    package init(
+        scale: Scalar, maximum: UnsafeMutablePointer<Scalar>, sum: UnsafeMutablePointer<Scalar>
+    ) {
+        self.scale = scale
         self.maximum = maximum
         self.sum = sum
     }
@@ -36,9 +43,9 @@ package struct RowStatistics<Scalar: AttentionElement> {
     /// Takes a tile's row maxima in: m becomes the new maximum, l is corrected to it.
     ///
     /// - Parameters:
-    ///   - tileMaximum: maxima of the scaled scores, `[rows]`; becomes what `exp` has to subtract, which is m,
+    ///   - tileMaximum: maxima of the raw scores, `[rows]`; becomes what is to be subtracted from them, which is m,
     ///     or 0 in a row that has seen no key (−∞ − −∞ would be NaN).
-    ///   - correction: receives exp(m_old − m_new), the factor on what was summed so far, `[rows]`.
+    ///   - correction: receives exp(scale · (m_old − m_new)), the factor on what was summed so far, `[rows]`.
     @_specialize(where Scalar == Float)
     @_specialize(where Scalar == Double)
     package func update(
@@ -50,7 +57,7 @@ package struct RowStatistics<Scalar: AttentionElement> {
             let new = tileMaximum[r] > old ? tileMaximum[r] : old
             maximum[r] = new
             tileMaximum[r] = Self.subtrahend(new)
-            correction[r] = old == new && old.isFinite ? 1 : Scalar.exp(old - Self.subtrahend(new))
+            correction[r] = old == new && old.isFinite ? 1 : Scalar.exp(scale * (old - Self.subtrahend(new)))
             sum[r] *= correction[r]
         }
     }
@@ -67,8 +74,8 @@ package struct RowStatistics<Scalar: AttentionElement> {
     ///
     /// - Parameters:
     ///   - tileMaximum, tileSum: m̃ and l̃, `[rows]`.
-    ///   - oldFactor, newFactor: receive l exp(m − m_new) / l_new and exp(m̃ − m_new) / l_new, 0 in rows
-    ///     that have seen no key, `[rows]`.
+    ///   - oldFactor, newFactor: receive l exp(scale · (m − m_new)) / l_new and exp(scale · (m̃ − m_new)) / l_new,
+    ///     0 in rows that have seen no key, `[rows]`.
     @_specialize(where Scalar == Float)
     @_specialize(where Scalar == Double)
     package func merge(
@@ -78,8 +85,8 @@ package struct RowStatistics<Scalar: AttentionElement> {
         for r in 0..<rows {
             let new = tileMaximum[r] > maximum[r] ? tileMaximum[r] : maximum[r]
             let subtrahend = Self.subtrahend(new)
-            let old = sum[r] * Scalar.exp(maximum[r] - subtrahend)
-            let factor = Scalar.exp(tileMaximum[r] - subtrahend)
+            let old = sum[r] * Scalar.exp(scale * (maximum[r] - subtrahend))
+            let factor = Scalar.exp(scale * (tileMaximum[r] - subtrahend))
             maximum[r] = new
             sum[r] = old + factor * tileSum[r]
             oldFactor[r] = sum[r] == 0 ? 0 : old / sum[r]
@@ -87,7 +94,7 @@ package struct RowStatistics<Scalar: AttentionElement> {
         }
     }
 
-    /// What exp has to subtract for a maximum: itself, or 0 for the −∞ of a row without keys.
+    /// What is to be subtracted from scores for a maximum: itself, or 0 for the −∞ of a row without keys.
     @_specialize(where Scalar == Float)
     @_specialize(where Scalar == Double)
     package static func subtrahends(
@@ -100,10 +107,10 @@ package struct RowStatistics<Scalar: AttentionElement> {
     @_specialize(where Scalar == Float)
     @_specialize(where Scalar == Double)
     package func rows(from row: Int) -> RowStatistics {
-        RowStatistics(maximum: maximum + row, sum: sum + row)
+        RowStatistics(scale: scale, maximum: maximum + row, sum: sum + row)
     }
 
-    /// lse = m + ln l, and the factor 1/l that normalises the output.
+    /// lse = scale · m + ln l, and the factor 1/l that normalises the output.
     ///
     /// - Parameters:
     ///   - inverse: receives 1/l, 0 for an empty row, `[rows]`. May be `sum` itself.
@@ -115,7 +122,7 @@ package struct RowStatistics<Scalar: AttentionElement> {
     ) {
         for r in 0..<rows {
             let l = sum[r]
-            logSumExp[r] = l == 0 ? -.infinity : Double(maximum[r]) + Double.log(Double(l))
+            logSumExp[r] = l == 0 ? -.infinity : Double(scale) * Double(maximum[r]) + Double.log(Double(l))
             inverse[r] = l == 0 ? 0 : 1 / l
         }
     }
