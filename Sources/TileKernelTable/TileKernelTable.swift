@@ -67,9 +67,9 @@ public struct TileKernelTable: Sendable {
     /// Arguments: m, n, S, its row stride, factor, offset, sum.
     public typealias ExponentiateColumns = Exponentiate
 
-    /// `S[r] = exp(scale · S[r] − high[r] − low[r])` in place, for an offset in two parts.
+    /// `S[r] = 2^(factor · (S[r] − high[r] − low[r]))` in place, for an offset in two parts.
     ///
-    /// Arguments: m, n, S, its row stride, scale, high, low.
+    /// Arguments: m, n, S, its row stride, factor, high, low.
     public typealias Probabilities = @Sendable (
         Int, Int, UnsafeMutableRawPointer, Int, Double, UnsafeRawPointer, UnsafeRawPointer
     ) -> Void

@@ -65,23 +65,22 @@ func exponentiate(
 
 @inline(never)
 func probabilities(
-    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ scale: Double,
+    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ factor: Double,
     _ high: UnsafeRawPointer, _ low: UnsafeRawPointer
 ) {
-    let scale = broadcast(Scalar(scale))
-    let log2E = broadcast(1.44269504088896340736)
+    let factor = broadcast(Scalar(factor))
     for r in 0..<m {
         let row = scalars(s) + r * sRow
-        let minusHigh = broadcast(-scalars(high)[r])
+        let high = broadcast(scalars(high)[r])
         let low = broadcast(scalars(low)[r])
         var c = 0
         while c + lanes <= n {
-            store(exponential(fma(load(row + c), scale, minusHigh) - low, factor: log2E), row + c)
+            store(exponential(load(row + c) - high - low, factor: factor), row + c)
             c += lanes
         }
         if c < n {
-            let x = fma(load(row + c, count: n - c, fill: 0), scale, minusHigh) - low
-            store(exponential(x, factor: log2E), row + c, count: n - c)
+            let x = load(row + c, count: n - c, fill: 0) - high - low
+            store(exponential(x, factor: factor), row + c, count: n - c)
         }
     }
 }

@@ -11,26 +11,26 @@ struct SoftmaxKernelTests {
         Array(0...table.lanes + 1) + [2 * table.lanes, 4 * table.lanes - 1, 4 * table.lanes, 5 * table.lanes + 3]
     }
 
-    private func rowMaximum<S: TestScalar>(_ type: S.Type, _ set: KernelSet, scale: Double) {
+    private func rowMaximum<S: TestScalar>(_ type: S.Type, _ set: KernelSet) {
         let table = S.tileKernels(set)
         for n in widths(table) {
             let s = Matrix<S>.random(3, n, stride: n + 2, seed: 6)
             if n > 2 { s[1, n / 2] = .nan }
-            if n > 0 { for c in 0..<n { s[2, c] = scale < 0 ? .infinity : -.infinity } }
+            if n > 0 { for c in 0..<n { s[2, c] = -.infinity } }
             let out = Matrix<S>(1, 3)
-            table.rowMaximum(3, n, s.memory, s.stride, scale, out.memory)
+            table.rowMaximum(3, n, s.memory, s.stride, out.memory)
             for r in 0..<3 {
-                let expected = (0..<n).map { s[r, $0] * S(scale) }.filter { !$0.isNaN }.max() ?? -.infinity
+                let expected = (0..<n).map { s[r, $0] }.filter { !$0.isNaN }.max() ?? -.infinity
                 #expect(out[0, r] == expected, "\(S.self) n \(n) row \(r)")
             }
             #expect(out.isUntouched() && s.isUntouched())
         }
     }
 
-    @Test(arguments: kernelSets, [1.0, 0.18, -0.5])
-    func rowMaximum_isOfTheScaledScores_andPassesNaNOver(set: KernelSet, scale: Double) {
-        rowMaximum(Float.self, set, scale: scale)
-        rowMaximum(Double.self, set, scale: scale)
+    @Test(arguments: kernelSets)
+    func rowMaximum_passesNaNOver(set: KernelSet) {
+        rowMaximum(Float.self, set)
+        rowMaximum(Double.self, set)
     }
 
     private func exponentiate<S: TestScalar>(_ type: S.Type, _ set: KernelSet) {
@@ -46,9 +46,7 @@ struct SoftmaxKernelTests {
             for r in 0..<4 {
                 var total = 0.0
                 for c in 0..<n {
-                    let expected = Double.exp(Double(old[r, c]) * Double(S(0.7)) - Double(offset[0, r]))
-                    let error = abs(Double(s[r, c]) - expected)
-                    #expect(error <= 8 * Double(S.ulpOfOne) * expected, "\(S.self) n \(n) (\(r), \(c))")
+                    expectPower(s[r, c], of: old[r, c], minus: offset[0, r], "n \(n) (\(r), \(c))")
                     total += Double(s[r, c])
                 }
                 let error = abs(Double(sum[0, r]) - total)
@@ -58,6 +56,41 @@ struct SoftmaxKernelTests {
             table.probabilities(4, n, s.memory, s.stride, 1, offset.memory, offset.memory)
             #expect(s.isUntouched(), "\(S.self) n \(n)")
         }
+    }
+
+    /// Whether `found` is 2^(0.7 (s − offset)).
+    private func expectPower<S: TestScalar>(_ found: S, of s: S, minus offset: S, _ place: String) {
+        let expected = Double.exp((Double(s) - Double(offset)) * Double(S(0.7)) * 0.6931471805599453)
+        #expect(abs(Double(found) - expected) <= 8 * Double(S.ulpOfOne) * expected, "\(S.self) \(place)")
+    }
+
+    /// A transposed tile is the tile with rows and columns exchanged, in rows with room for whole vectors.
+    private func transposed<S: TestScalar>(_ type: S.Type, _ set: KernelSet) {
+        let table = S.tileKernels(set)
+        for n in widths(table) where n > 0 {
+            for m in [0, 1, 7, 16, 17, 40] {
+                let stride = (n + table.lanes - 1) / table.lanes * table.lanes
+                let s = Matrix<S>.random(m, stride, seed: 9)
+                let old = Matrix<S>.random(m, stride, seed: 9)
+                if m > 1 { (s[1, 0], old[1, 0]) = (-.infinity, -.infinity) }
+                let (out, offset, sum) = (Matrix<S>(1, stride), Matrix<S>.random(1, stride, seed: 8), Matrix<S>(1, stride))
+                table.columnMaximum(m, n, s.memory, stride, out.memory)
+                table.exponentiateColumns(m, n, s.memory, stride, 0.7, offset.memory, sum.memory)
+                for c in 0..<n {
+                    #expect(out[0, c] == (0..<m).map { old[$0, c] }.max() ?? -.infinity, "\(S.self) \(m) \(n)")
+                    for r in 0..<m { expectPower(s[r, c], of: old[r, c], minus: offset[0, c], "(\(r), \(c))") }
+                    let total = (0..<m).reduce(0.0) { $0 + Double(s[$1, c]) }
+                    #expect(abs(Double(sum[0, c]) - total) <= tolerance(S.self) * (1 + total), "\(S.self) \(m) \(n)")
+                }
+                #expect(s.isUntouched() && sum.isUntouched() && out.isUntouched(), "\(S.self) \(m) \(n)")
+            }
+        }
+    }
+
+    @Test(arguments: kernelSets)
+    func transposedTile_givesMaximaPowersAndSumsOfColumns(set: KernelSet) {
+        transposed(Float.self, set)
+        transposed(Double.self, set)
     }
 
     @Test(arguments: kernelSets)
@@ -86,7 +119,8 @@ struct SoftmaxKernelTests {
             for r in 0..<4 {
                 for c in 0..<n {
                     // The difference of two numbers near 100 is exact; subtracting the low part rounds once.
-                    let expected = Double.exp(Double(old[r, c]) - Double(high[0, r]) - Double(low[0, r]))
+                    let difference = Double(old[r, c]) - Double(high[0, r]) - Double(low[0, r])
+                    let expected = Double.exp(difference * 0.6931471805599453)
                     let error = abs(Double(s[r, c]) - expected)
                     #expect(error <= 16 * Double(S.ulpOfOne) * expected, "\(S.self) n \(n) (\(r), \(c))")
                 }

@@ -91,7 +91,7 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         let dOi = x.outputGradient.block(b, h, tile.queries)
         let (S, dP) = (scratch.S.corner(Br, tile.keys.count), scratch.dP.corner(Br, tile.keys.count))
         let lse = x.logSumExp.baseAddress.unsafelyUnwrapped + c.shape.row(b, h, tile.queries.lowerBound)
-        scratch.lse.prepare(Br, lse)
+        scratch.lse.prepare(Br, lse, scale: steps.scoreScale)
 
         steps.scores(Qi, KjT, into: S)
         steps.probabilities(S, scratch.lse)

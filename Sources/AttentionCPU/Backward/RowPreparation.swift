@@ -1,6 +1,6 @@
 import AttentionCore
 
-/// The lse of some rows as P = exp(S − lse) needs it: in two parts, +∞ for an empty row.
+/// The lse of some rows as P = exp(scale · S − lse) needs it: divided by the scale, in two parts.
 struct RowOffsets<Scalar: CPUScalar> {
     let high, low: UnsafeMutablePointer<Scalar>
 
@@ -13,8 +13,8 @@ struct RowOffsets<Scalar: CPUScalar> {
         (self.high, self.low) = (high, low)
     }
 
-    func prepare(_ rows: Int, _ lse: UnsafePointer<Double>) {
-        for r in 0..<rows { (high[r], low[r]) = RowStatistics<Scalar>.backwardOffset(lse[r]) }
+    func prepare(_ rows: Int, _ lse: UnsafePointer<Double>, scale: Scalar) {
+        for r in 0..<rows { (high[r], low[r]) = RowStatistics<Scalar>.backwardOffset(lse[r], scale: scale) }
     }
 
     /// Those of the rows from `row` on.
@@ -43,6 +43,7 @@ struct RowPreparation<Scalar: CPUScalar> {
         steps.rowDot(
             x.outputGradient.block(b, h, rows), x.output.block(b, h, rows), into: scaledDelta + first)
         for r in first..<first + rows.count { scaledDelta[r] *= Scalar(steps.scale) }
-        lse.rows(from: first).prepare(rows.count, x.logSumExp.baseAddress.unsafelyUnwrapped + first)
+        lse.rows(from: first).prepare(
+            rows.count, x.logSumExp.baseAddress.unsafelyUnwrapped + first, scale: steps.scoreScale)
     }
 }

@@ -13,12 +13,10 @@ package struct CPUContext: Sendable {
     /// BLAS, if it multiplies the blocks.
     let blas: BLAS?
 
-    /// The factor that turns scores into P, greater than 0: the scale's magnitude. A scale of 0 is replaced by
-    /// the smallest normal number, which gives the same P to the last digit and, unlike 0, keeps the −∞ of a
-    /// masked score.
-    func scoreScale<Scalar: AttentionElement>() -> Scalar {
-        max(Scalar(abs(softmaxScale)), .leastNormalMagnitude)
-    }
+    /// The factor that turns scores into P: the scale's magnitude. A scale of 0 is replaced by a number so small
+    /// that P is the same to the last digit: unlike 0 it keeps the −∞ of a masked score, and one can divide
+    /// by it.
+    func scoreScale<Scalar: AttentionElement>() -> Scalar { max(Scalar(abs(softmaxScale)), 1e-30) }
 
     /// The plan of a batch entry.
     func plan(_ b: Int, _ keyLengths: UnsafeBufferPointer<Int32>?) -> TilePlan {

@@ -90,9 +90,9 @@ struct TileSteps<Scalar: CPUScalar> {
         kernels.exponentiateColumns(St.rows, St.columns, St.memory, St.stride, exponentFactor, offset, sum)
     }
 
-    /// P = exp(scale · S − lse), the lse in two parts.
+    /// P = exp(scale · S − lse).
     func probabilities(_ S: MutableBlock<Scalar>, _ lse: RowOffsets<Scalar>) {
-        kernels.probabilities(S.rows, S.columns, S.memory, S.stride, Double(scoreScale), lse.high, lse.low)
+        kernels.probabilities(S.rows, S.columns, S.memory, S.stride, exponentFactor, lse.high, lse.low)
     }
 
     /// dS = P ∘ (dP − delta) · scale, in place of dP.

@@ -127,14 +127,15 @@ package struct RowStatistics<Scalar: AttentionElement> {
         }
     }
 
-    /// What the backward pass subtracts from the scaled scores to get P: the lse in two parts, whose sum has
-    /// the digits that one Scalar has no room for. For an empty row +∞, so that P = exp(s − ∞) = 0.
+    /// What the backward pass subtracts from raw scores to get P: lse / scale in two parts, whose sum has the
+    /// digits that one Scalar has no room for. For an empty row +∞, so that P = exp(scale · (s − ∞)) = 0.
     @_specialize(where Scalar == Float)
     @_specialize(where Scalar == Double)
-    package static func backwardOffset(_ logSumExp: Double) -> (high: Scalar, low: Scalar) {
+    package static func backwardOffset(_ logSumExp: Double, scale: Scalar) -> (high: Scalar, low: Scalar) {
         guard logSumExp.isFinite else { return (logSumExp == -.infinity ? .infinity : Scalar(logSumExp), 0) }
-        let high = Scalar(logSumExp)
-        return (high, Scalar(logSumExp - Double(high)))
+        let offset = logSumExp / Double(scale)
+        let high = Scalar(offset)
+        return (high, Scalar(offset - Double(high)))
     }
 
     private static func subtrahend(_ maximum: Scalar) -> Scalar { maximum == -.infinity ? 0 : maximum }

@@ -11,7 +11,7 @@ private struct Row {
         var state = [0.0, 0.0]
         return state.withUnsafeMutableBufferPointer { state in
             let base = state.baseAddress.unsafelyUnwrapped
-            let statistics = RowStatistics(maximum: base, sum: base + 1)
+            let statistics = RowStatistics(scale: 1, maximum: base, sum: base + 1)
             statistics.reset(1)
             for chunk in chunks {
                 var subtrahend = scores[chunk].max() ?? -.infinity
@@ -106,7 +106,7 @@ struct RowStatisticsTests {
         var (first, second) = (row.statistics([0..<20]), row.statistics([20..<40]))
         var (oldFactor, newFactor) = (0.0, 0.0)
         let (firstSum, secondSum) = (first.sum, second.sum)
-        RowStatistics(maximum: &first.maximum, sum: &first.sum).merge(
+        RowStatistics(scale: 1, maximum: &first.maximum, sum: &first.sum).merge(
             1, tileMaximum: &second.maximum, tileSum: &second.sum, oldFactor: &oldFactor,
             newFactor: &newFactor)
         #expect(first.maximum == whole.maximum)
@@ -119,21 +119,21 @@ struct RowStatisticsTests {
         var (maximum, sum) = (-Double.infinity, 0.0)
         var (otherMaximum, otherSum) = (-Double.infinity, 0.0)
         var (oldFactor, newFactor) = (Double.nan, Double.nan)
-        RowStatistics(maximum: &maximum, sum: &sum).merge(
+        RowStatistics(scale: 1, maximum: &maximum, sum: &sum).merge(
             1, tileMaximum: &otherMaximum, tileSum: &otherSum, oldFactor: &oldFactor, newFactor: &newFactor)
         #expect(maximum == -.infinity && sum == 0 && oldFactor == 0 && newFactor == 0)
     }
 
     @Test func backwardOffset_ofAnEmptyRow_makesEveryProbabilityZero() {
-        let (high, low) = RowStatistics<Double>.backwardOffset(-.infinity)
+        let (high, low) = RowStatistics<Double>.backwardOffset(-.infinity, scale: 1)
         #expect(high == .infinity && low == 0 && Double.exp(5 - high - low) == 0)
-        #expect(RowStatistics<Float>.backwardOffset(.nan).high.isNaN)
+        #expect(RowStatistics<Float>.backwardOffset(.nan, scale: 1).high.isNaN)
     }
 
     @Test func backwardOffset_keepsTheDigitsThatFloatHasNoRoomFor() {
         let lse = 123.456789012345
-        let (high, low) = RowStatistics<Float>.backwardOffset(lse)
-        #expect(abs(Double(high) + Double(low) - lse) < 1e-12)
+        let (high, low) = RowStatistics<Float>.backwardOffset(lse, scale: 0.5)
+        #expect(abs(Double(high) + Double(low) - 2 * lse) < 1e-11)
         #expect(low != 0)
     }
 }

@@ -44,6 +44,28 @@ struct TilePlanTests {
         }
     }
 
+    /// Parts cover what their tile shows, keep its laws, and are the tile itself unless it is masked.
+    @Test(arguments: masks, sizes)
+    func parts_coverTheVisiblePairsOfTheirTile(mask: AttentionMask, sizes: TileSizes) {
+        forEachPlan(mask, sizes) { plan in
+            for tile in visited(plan) {
+                let parts = Array(plan.parts(of: tile, rows: 3))
+                if tile.zone != .masked { #expect(parts == [tile], "\(plan)") }
+                var covered = Set<[Int]>()
+                for part in parts {
+                    #expect(!part.keys.isEmpty && part.keys.lowerBound == tile.keys.lowerBound, "\(plan)")
+                    let pairs = part.queries.flatMap { i in part.keys.map { [i, $0] } }
+                    let hidden = pairs.contains { !sees(plan, $0[0], $0[1]) }
+                    #expect(hidden == (part.zone == .masked), "\(plan)")
+                    for pair in pairs { #expect(covered.insert(pair).inserted, "\(plan)") }
+                }
+                let visible = tile.queries.flatMap { i in tile.keys.map { [i, $0] } }
+                    .filter { sees(plan, $0[0], $0[1]) }
+                #expect(covered.isSuperset(of: visible), "\(plan)")
+            }
+        }
+    }
+
     @Test(arguments: masks, sizes)
     func tile_staysWithinItsCellAndTheProblem(mask: AttentionMask, sizes: TileSizes) {
         forEachPlan(mask, sizes) { plan in
