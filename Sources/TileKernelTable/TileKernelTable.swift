@@ -88,7 +88,12 @@ public struct TileKernelTable: Sendable {
         Int, Int, UnsafeMutableRawPointer, Int, UnsafeRawPointer
     ) -> Void
 
-    /// `out[r] = Σ A[r] ∘ B[r]`.
+    /// `C[r] = C[r] / divisor[r]`, with zero where `divisor[r]` is zero, whatever `C` holds there.
+    ///
+    /// Arguments: m, n, C, its row stride, divisor.
+    public typealias DivideRows = ScaleRows
+
+    /// `out[r] = Σ A[r] ∘ B[r]`, summed in order, as the GEMMs sum over k.
     ///
     /// Arguments: m, n, A, its row stride, B, its row stride, out.
     public typealias RowDot = @Sendable (
@@ -133,6 +138,7 @@ public struct TileKernelTable: Sendable {
     public var probabilities: Probabilities
     public var scoreGradient: ScoreGradient
     public var scaleRows: ScaleRows
+    public var divideRows: DivideRows
     public var rowDot: RowDot
     public var allFinite: AllFinite
     public var multiplyAddLoop: MultiplyAddLoop
@@ -145,7 +151,7 @@ public struct TileKernelTable: Sendable {
         rowMaximum: @escaping RowMaximum, exponentiate: @escaping Exponentiate,
         columnMaximum: @escaping ColumnMaximum, exponentiateColumns: @escaping ExponentiateColumns,
         probabilities: @escaping Probabilities,
-        scoreGradient: @escaping ScoreGradient, scaleRows: @escaping ScaleRows,
+        scoreGradient: @escaping ScoreGradient, scaleRows: @escaping ScaleRows, divideRows: @escaping DivideRows,
         rowDot: @escaping RowDot, allFinite: @escaping AllFinite,
         multiplyAddLoop: @escaping MultiplyAddLoop, readStream: @escaping ReadStream
     ) {
@@ -166,6 +172,7 @@ public struct TileKernelTable: Sendable {
         self.probabilities = probabilities
         self.scoreGradient = scoreGradient
         self.scaleRows = scaleRows
+        self.divideRows = divideRows
         self.rowDot = rowDot
         self.allFinite = allFinite
         self.multiplyAddLoop = multiplyAddLoop

@@ -130,23 +130,48 @@ func scaleRows(
 }
 
 @inline(never)
+func divideRows(
+    _ m: Int, _ n: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ divisor: UnsafeRawPointer
+) {
+    for r in 0..<m {
+        let row = scalars(c) + r * cRow
+        let value = scalars(divisor)[r]
+        let divisor = broadcast(value)
+        var d = 0
+        while d + lanes <= n {
+            store(value == 0 ? Vector.zero : load(row + d) / divisor, row + d)
+            d += lanes
+        }
+        if d < n {
+            let x = load(row + d, count: n - d, fill: 0)
+            store(value == 0 ? Vector.zero : x / divisor, row + d, count: n - d)
+        }
+    }
+}
+
+/// One term after the other, as the register tile sums a product: where O is a row of V, dO · O then rounds
+/// to the very number that dP holds, and dP − delta to 0. Rows keep each other company, four at a time.
+@inline(never)
 func rowDot(
     _ m: Int, _ n: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
     _ out: UnsafeMutableRawPointer
 ) {
-    for r in 0..<m {
-        let x = scalars(a) + r * aRow
-        let y = scalars(b) + r * bRow
-        var sum = Vector.zero
-        var d = 0
-        while d + lanes <= n {
-            sum = fma(load(x + d), load(y + d), sum)
-            d += lanes
+    var r = 0
+    while r < m {
+        let last = m - 1
+        let (r1, r2, r3) = (min(r + 1, last), min(r + 2, last), min(r + 3, last))
+        var (s0, s1, s2, s3) = (Scalar.zero, Scalar.zero, Scalar.zero, Scalar.zero)
+        for d in 0..<n {
+            s0 = fma(scalars(a)[r * aRow + d], scalars(b)[r * bRow + d], s0)
+            s1 = fma(scalars(a)[r1 * aRow + d], scalars(b)[r1 * bRow + d], s1)
+            s2 = fma(scalars(a)[r2 * aRow + d], scalars(b)[r2 * bRow + d], s2)
+            s3 = fma(scalars(a)[r3 * aRow + d], scalars(b)[r3 * bRow + d], s3)
         }
-        if d < n {
-            sum = fma(load(x + d, count: n - d, fill: 0), load(y + d, count: n - d, fill: 0), sum)
-        }
-        scalars(out)[r] = horizontalSum(sum)
+        scalars(out)[r] = s0
+        if r1 > r { scalars(out)[r1] = s1 }
+        if r2 > r1 { scalars(out)[r2] = s2 }
+        if r3 > r2 { scalars(out)[r3] = s3 }
+        r += 4
     }
 }
 

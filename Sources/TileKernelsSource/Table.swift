@@ -10,7 +10,7 @@ public func tileKernels() -> TileKernelTable {
         packTransposed: packTransposed, rowMaximum: rowMaximum, exponentiate: exponentiate,
         columnMaximum: columnMaximum, exponentiateColumns: exponentiateColumns,
         probabilities: probabilities,
-        scoreGradient: scoreGradient, scaleRows: scaleRows, rowDot: rowDot, allFinite: allFinite,
+        scoreGradient: scoreGradient, scaleRows: scaleRows, divideRows: divideRows, rowDot: rowDot, allFinite: allFinite,
         multiplyAddLoop: multiplyAddLoop, readStream: readStream)
 }
 

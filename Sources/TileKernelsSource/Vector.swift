@@ -87,6 +87,16 @@ func fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector {
     #endif
 }
 
+/// The same of single numbers.
+@inline(__always)
+func fma(_ a: Scalar, _ b: Scalar, _ c: Scalar) -> Scalar {
+    #if KERNEL_GENERIC && arch(x86_64)
+    a * b + c
+    #else
+    c.addingProduct(a, b)
+    #endif
+}
+
 @inline(__always)
 func broadcast(_ x: Scalar) -> Vector { Vector(repeating: x) }
 

@@ -82,7 +82,7 @@ enum FlashAttention1Forward<Scalar: CPUScalar>: CPUAlgorithm {
             }
         }
         let lse = x.logSumExp.baseAddress.unsafelyUnwrapped + first
-        statistics.finish(Nq, inverse: statistics.sum, logSumExp: lse)
+        statistics.finish(Nq, logSumExp: lse)
     }
 
     private static func visit(

@@ -78,11 +78,9 @@ enum FlashAttention2Forward<Scalar: CPUScalar>: CPUAlgorithm {
                 visit(part, plan, rows.lowerBound, Qi, Kj, Vj, Oi, scratch)
             }
         }
-        // Rows without any key get 1/l = 0, and with it O = 0.
         let lse = x.logSumExp.baseAddress.unsafelyUnwrapped
-        statistics.finish(
-            rows.count, inverse: statistics.sum, logSumExp: lse + c.shape.row(b, h, rows.lowerBound))
-        steps.scaleRows(Oi, by: statistics.sum)
+        statistics.finish(rows.count, logSumExp: lse + c.shape.row(b, h, rows.lowerBound))
+        steps.divideRows(Oi, by: statistics.sum)
         x.output.block(b, h, rows).copy(from: Oi.readOnly)
     }
 

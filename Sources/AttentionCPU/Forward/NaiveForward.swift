@@ -123,7 +123,8 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
         statistics.update(S.rows, tileMaximum: scratch.maximum, correction: scratch.correction)
         steps.exponentiate(S, offset: scratch.maximum, sum: scratch.correction)
         statistics.add(S.rows, tileSum: scratch.correction)
-        statistics.finish(S.rows, inverse: scratch.correction, logSumExp: logSumExp)
+        statistics.finish(S.rows, logSumExp: logSumExp)
+        statistics.reciprocals(S.rows, into: scratch.correction)
         steps.scaleRows(S, by: scratch.correction)
     }
 }

@@ -80,9 +80,8 @@ enum OnlineSoftmaxForward<Scalar: CPUScalar>: CPUAlgorithm {
                 y, V, into: scratch.O, keep: j == chunks.lowerBound ? .nothing : .everything, tile, plan)
         }
         let lse = operands.logSumExp.baseAddress.unsafelyUnwrapped
-        statistics.finish(
-            1, inverse: scratch.sum, logSumExp: lse + c.shape.row(b, h, plan.queries(i).lowerBound))
-        steps.scaleRows(scratch.O, by: scratch.sum)
+        statistics.finish(1, logSumExp: lse + c.shape.row(b, h, plan.queries(i).lowerBound))
+        steps.divideRows(scratch.O, by: statistics.sum)
         operands.output.block(b, h, plan.queries(i)).copy(from: scratch.O.readOnly)
     }
 }

@@ -111,6 +111,11 @@ struct TileSteps<Scalar: CPUScalar> {
         kernels.scaleRows(C.rows, C.columns, C.memory, C.stride, factors)
     }
 
+    /// Row r divided by element r; 0 where that is 0.
+    func divideRows(_ C: MutableBlock<Scalar>, by divisors: UnsafePointer<Scalar>) {
+        kernels.divideRows(C.rows, C.columns, C.memory, C.stride, divisors)
+    }
+
     /// delta = rowsum(dO ∘ O).
     func rowDot(_ A: Block<Scalar>, _ B: Block<Scalar>, into delta: UnsafeMutablePointer<Scalar>) {
         kernels.rowDot(A.rows, A.columns, A.memory, A.stride, B.memory, B.stride, delta)

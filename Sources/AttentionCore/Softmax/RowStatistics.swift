@@ -110,20 +110,23 @@ package struct RowStatistics<Scalar: AttentionElement> {
         RowStatistics(scale: scale, maximum: maximum + row, sum: sum + row)
     }
 
-    /// lse = scale · m + ln l, and the factor 1/l that normalises the output.
+    /// 1/l, 0 for an empty row: what normalises P where it is kept, `[rows]`.
+    @_specialize(where Scalar == Float)
+    @_specialize(where Scalar == Double)
+    package func reciprocals(_ rows: Int, into inverse: UnsafeMutablePointer<Scalar>) {
+        for r in 0..<rows { inverse[r] = sum[r] == 0 ? 0 : 1 / sum[r] }
+    }
+
+    /// lse = scale · m + ln l. What is left to the caller is to divide the output by l, where that is not 0.
     ///
     /// - Parameters:
-    ///   - inverse: receives 1/l, 0 for an empty row, `[rows]`. May be `sum` itself.
     ///   - logSumExp: receives the natural logarithm, −∞ for an empty row, `[rows]`.
     @_specialize(where Scalar == Float)
     @_specialize(where Scalar == Double)
-    package func finish(
-        _ rows: Int, inverse: UnsafeMutablePointer<Scalar>, logSumExp: UnsafeMutablePointer<Double>
-    ) {
+    package func finish(_ rows: Int, logSumExp: UnsafeMutablePointer<Double>) {
         for r in 0..<rows {
             let l = sum[r]
             logSumExp[r] = l == 0 ? -.infinity : Double(scale) * Double(maximum[r]) + Double.log(Double(l))
-            inverse[r] = l == 0 ? 0 : 1 / l
         }
     }
 

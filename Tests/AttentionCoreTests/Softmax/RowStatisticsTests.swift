@@ -22,7 +22,8 @@ private struct Row {
             }
             var (inverse, lse) = (0.0, 0.0)
             let (maximum, sum) = (base[0], base[1])
-            statistics.finish(1, inverse: &inverse, logSumExp: &lse)
+            statistics.reciprocals(1, into: &inverse)
+            statistics.finish(1, logSumExp: &lse)
             return (maximum, sum, inverse, lse)
         }
     }
