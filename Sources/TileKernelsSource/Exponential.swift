@@ -5,11 +5,11 @@
 /// and for +∞.
 ///
 /// Adding 1.5 · 2^(significand bits) rounds the product to an integer n and leaves n in the low bits; adding
-/// the exponent bias at the same time leaves there what becomes 2^n by one shift. The product itself is never
-/// rounded: both n and f come of it by a multiply-add. The polynomials are minimax in relative error on
-/// [−1/2, 1/2], from the Remez exchange: Float 1.9e-9 (degree 6), Double 3.1e-18 (degree 11), below the
-/// rounding of the type in both cases. The product with 2^n is a multiplication, not an addition to the
-/// exponent bits, because that keeps a NaN a NaN.
+/// the exponent bias at the same time leaves there what becomes 2^n by one shift. Where multiply-adds are
+/// fused, the product itself is never rounded: both n and f come of it by one. The polynomials are minimax in
+/// relative error on [−1/2, 1/2], from the Remez exchange: Float 1.9e-9 (degree 6), Double 3.1e-18 (degree
+/// 11), below the rounding of the type in both cases. The product with 2^n is a multiplication, not an
+/// addition to the exponent bits, because that keeps a NaN a NaN.
 @inline(__always)
 func exponential(_ x: Vector, factor: Vector) -> Vector {
     #if KERNEL_F64

@@ -40,7 +40,7 @@ struct RunCommand: ParsableCommand {
     var deterministic = false
     @Option(help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
-    @Option(help: ArgumentHelp("Tile sizes; chosen by shape and machine by default.", valueName: "Br,Bc"))
+    @Option(help: ArgumentHelp("Tile sizes; chosen by shape by default.", valueName: "Br,Bc"))
     var blockSize: TileSizes?
     @OptionGroup var later: LaterOptions
 

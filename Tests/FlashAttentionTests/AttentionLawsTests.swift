@@ -54,6 +54,20 @@ struct AttentionLawsTests {
         #expect(output.elements.allSatisfy { abs($0 - 1) <= 1e-6 })
     }
 
+    /// The first key's P underflows to 0 when later keys come, and 0 · NaN is NaN.
+    @Test(arguments: computations)
+    func visibleNaN_survivesAnyLaterMaximum(options: AttentionOptions) throws {
+        let extents = TensorExtents(1, 1, 8, 1)
+        let query = try Tensor<Float>(extents, elements: .init(repeating: 1, count: 8))
+        let key = try Tensor<Float>(extents, elements: [-300, -300, -300, -300, 1, 1, 1, 1])
+        let value = try Tensor<Float>(extents, elements: [.nan, 1, 1, 1, 1, 1, 1, 1])
+        var options = options
+        options.tileSizes = TileSizes(queries: 4, keys: 4)
+        let result = try scaledDotProductAttention(
+            query: query, key: key, value: value, scale: 1, options: options)
+        #expect(result.output.elements.allSatisfy { $0.isNaN })
+    }
+
     @Test(arguments: computations)
     func orderOfTheKeys_doesNotMatter(options: AttentionOptions) throws {
         let problem = Problem<Double>(shape)

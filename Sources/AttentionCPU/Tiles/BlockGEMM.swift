@@ -102,13 +102,17 @@ struct BlockGEMM<Scalar: CPUScalar> {
         }
     }
 
-    /// BLAS has one factor for all of C, so row factors take a pass of their own.
+    /// BLAS has one factor for all of C, so row factors take a pass of their own. (Not `scaleRows`: its factor
+    /// of 0 would clear a NaN that came from a visible key.)
     private func keepForBLAS(_ keep: Keep, _ C: MutableBlock<Scalar>) -> Bool {
         switch keep {
         case .nothing: return false
         case .everything: return true
         case .scaled(let factors):
-            kernels.scaleRows(C.rows, C.columns, C.memory, C.stride, factors)
+            for r in 0..<C.rows where factors[r] != 1 {
+                let (row, factor) = (C.memory + r * C.stride, factors[r])
+                for c in 0..<C.columns { row[c] *= factor }
+            }
             return true
         }
     }

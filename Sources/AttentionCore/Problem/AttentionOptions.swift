@@ -6,14 +6,14 @@ public struct AttentionOptions: Hashable, Sendable {
     public var softmaxScale: Double?
     /// How to compute; every algorithm gives the same function.
     public var algorithm: AttentionAlgorithm
-    /// Who multiplies the blocks; the faster for the problem if nil.
+    /// Who multiplies the blocks; the library's own micro-kernels if nil.
     public var gemm: GEMMProvider?
     /// The micro-kernels; the widest that the processor runs if nil, unless the environment variable
     /// `FATTN_KERNELS` names others.
     public var kernels: KernelSet?
     /// Threads at work; one a core if nil. The result does not depend on it.
     public var threads: Int?
-    /// The tile sizes of both passes; chosen by shape and machine if nil.
+    /// The tile sizes of both passes; chosen by head size, algorithm, pass and element type if nil.
     public var tileSizes: TileSizes?
 
     /// Options of which every one has a default; see the properties for what nil means.
