@@ -49,9 +49,9 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
     }
 
     package func backward(_ operands: BackwardOperands<Scalar>) throws(AttentionError) {
-        clearMissingKeys(operands)
-        guard !operands.output.extents.isEmpty else { return }
+        guard !operands.output.extents.isEmpty else { return clearMissingKeys(operands) }
         try backwardMemory.withMemory { memory in
+            clearMissingKeys(operands)
             Scalar.run(
                 BackwardRun(
                     algorithm: configuration.algorithm, context: backwardContext, operands: operands,

@@ -18,7 +18,8 @@ import Synchronization
 /// The paper adds to dQ_i with atomics, in any order. Here the key tiles take turns at each dQ_i, in
 /// ascending j, so that the sum is the same for any number of threads. A tile waits only for tiles before
 /// it, which walk the same query tiles in the same order one step ahead, so the turns form a pipeline;
-/// step 8 comes before step 7 to give them time. The factor `scale` of dQ and dK is folded into dS.
+/// step 8 comes before step 7 to give them time. A masked tile is visited in strips of rows, so that little is
+/// computed above the diagonal. The factor `scale` of dQ and dK is folded into dS.
 enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
     typealias Operands = BackwardOperands<Scalar>
 
@@ -81,43 +82,60 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
     ) {
         let plan = c.plan(b, x.keyLengths)
         guard j < plan.keyTileCount else { return }
-        let (steps, keys) = (scratch.steps, plan.keys(j))
+        let keys = plan.keys(j)
         let Kj = x.key.block(b, hkv, keys)
-        let dKj = scratch.dK.rows(0..<keys.count)
-        let dVj = scratch.dV.rows(0..<keys.count)
-        let KjT = steps.pack(Kj, panels: scratch.keyPanels)
-        let VjT = steps.pack(x.value.block(b, hkv, keys), panels: scratch.valuePanels)
-        dKj.fill(0)
-        dVj.fill(0)
+        let Vj = x.value.block(b, hkv, keys)
+        let tile = KeyTile(
+            KT: scratch.steps.pack(Kj, panels: scratch.keyPanels),
+            VT: scratch.steps.pack(Vj, panels: scratch.valuePanels),
+            dK: scratch.dK.rows(0..<keys.count), dV: scratch.dV.rows(0..<keys.count))
+        tile.dK.fill(0)
+        tile.dV.fill(0)
         for h in hkv * c.shape.groupSize..<(hkv + 1) * c.shape.groupSize {
             for i in plan.queryTiles(forKeyTile: j) {
-                let tile = plan.tile(i, j)
-                let seen = 0..<tile.keys.count
-                let (S, dP) = (
-                    scratch.S.corner(tile.queries.count, tile.keys.count),
-                    scratch.dP.corner(tile.queries.count, tile.keys.count)
-                )
-                let Qi = x.query.block(b, h, tile.queries)
-                let dOi = x.outputGradient.block(b, h, tile.queries)
-                let first = c.shape.row(b, h, tile.queries.lowerBound)
-                steps.scores(Qi, KjT, into: S)
-                steps.probabilities(S, rows.lse.rows(from: first))
-                steps.clearHidden(S, tile, plan)
-                steps.accumulateTransposed(S, dOi, into: dVj.rows(seen), tile, plan)
-                steps.probabilityGradient(dOi, VjT, into: dP)
-                steps.scoreGradient(S, dP, scaledDelta: rows.scaledDelta + first)
-                steps.clearHidden(dP, tile, plan)
-                steps.accumulateTransposed(dP, Qi, into: dKj.rows(seen), tile, plan)
-
-                let turn = (b * c.shape.heads + h) * c.queryTileCount + i
-                turns.wait(tile: turn, for: j - plan.keyTiles(forQueryTile: i).lowerBound)
-                steps.accumulate(
-                    dP, Kj.rows(seen), into: x.queryGradient.block(b, h, tile.queries),
-                    keep: .everything, tile, plan)
-                turns.take(tile: turn)
+                let dQ = (b * c.shape.heads + h) * c.queryTileCount + i
+                let turn = j - plan.keyTiles(forQueryTile: i).lowerBound
+                for part in plan.parts(of: plan.tile(i, j), rows: 8 * c.kernels.registerRows) {
+                    let dS = visit(part, plan, b, h, c, x, rows, tile, scratch)
+                    turns.wait(tile: dQ, for: turn)
+                    scratch.steps.accumulate(
+                        dS, Kj.rows(0..<part.keys.count), into: x.queryGradient.block(b, h, part.queries),
+                        keep: .everything, part, plan)
+                }
+                turns.wait(tile: dQ, for: turn)
+                turns.take(tile: dQ)
             }
         }
-        x.keyGradient.block(b, hkv, keys).copy(from: dKj.readOnly)
-        x.valueGradient.block(b, hkv, keys).copy(from: dVj.readOnly)
+        x.keyGradient.block(b, hkv, keys).copy(from: tile.dK.readOnly)
+        x.valueGradient.block(b, hkv, keys).copy(from: tile.dV.readOnly)
+    }
+
+    /// What stays for all visits of a key tile.
+    private struct KeyTile {
+        /// K_jᵀ and V_jᵀ, packed.
+        let KT, VT: BlockGEMM<Scalar>.Transposed
+        let dK, dV: MutableBlock<Scalar>
+    }
+
+    /// Steps 4 to 6 and 8 for a tile or a strip of it; leaves dS for step 7.
+    private static func visit(
+        _ part: TilePlan.Tile, _ plan: TilePlan, _ b: Int, _ h: Int, _ c: CPUContext, _ x: Operands,
+        _ rows: RowPreparation<Scalar>, _ tile: KeyTile, _ scratch: Scratch
+    ) -> MutableBlock<Scalar> {
+        let (steps, seen) = (scratch.steps, 0..<part.keys.count)
+        let S = scratch.S.corner(part.queries.count, seen.count)
+        let dP = scratch.dP.corner(part.queries.count, seen.count)
+        let Qi = x.query.block(b, h, part.queries)
+        let dOi = x.outputGradient.block(b, h, part.queries)
+        let first = c.shape.row(b, h, part.queries.lowerBound)
+        steps.scores(Qi, tile.KT, into: S)
+        steps.probabilities(S, rows.lse.rows(from: first))
+        steps.clearHidden(S, part, plan)
+        steps.accumulateTransposed(S, dOi, into: tile.dV.rows(seen), part, plan)
+        steps.probabilityGradient(dOi, tile.VT, into: dP)
+        steps.scoreGradient(S, dP, scaledDelta: rows.scaledDelta + first)
+        steps.clearHidden(dP, part, plan)
+        steps.accumulateTransposed(dP, Qi, into: tile.dK.rows(seen), part, plan)
+        return dP
     }
 }
