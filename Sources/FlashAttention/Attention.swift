@@ -20,8 +20,10 @@ public final class Attention<Element: AttentionElement>: Sendable {
     public let options: AttentionOptions
     let backend: any AttentionBackend<Element>
 
-    /// - Throws: `AttentionError` when the shape or an option is not valid, when micro-kernels or OpenBLAS
-    ///   are asked for that this machine does not have, or when working memory cannot be had.
+    /// Decides everything and allocates no working memory yet.
+    ///
+    /// - Throws: `AttentionError` when the shape or an option is not valid, or when micro-kernels or OpenBLAS
+    ///   are asked for that this machine does not have.
     public init(shape: AttentionShape, options: AttentionOptions = .init()) throws(AttentionError) {
         try shape.validate()
         try options.validate()
@@ -44,7 +46,8 @@ public final class Attention<Element: AttentionElement>: Sendable {
     ///     rounded to Float it would cost the gradients of large scores their last digits.
     ///   - keyLengths: `[B]`: only the first so many keys of a batch entry exist, and bottom-right alignment
     ///     counts from them. All keys if nil.
-    /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
+    /// - Throws: `AttentionError` that names the operand at fault, before anything is written; or
+    ///   `AttentionError.outOfMemory` if a first call does not get its working memory.
     public func forward(
         query: TensorView<Element>, key: TensorView<Element>, value: TensorView<Element>,
         output: MutableTensorView<Element>, logSumExp: UnsafeMutableBufferPointer<Double>,
@@ -75,7 +78,8 @@ public final class Attention<Element: AttentionElement>: Sendable {
     ///     keys that do not exist.
     ///   - valueGradient: dV, `[B, Hkv, Nk, Dv]`, likewise.
     ///   - keyLengths: `[B]`, as in the forward pass.
-    /// - Throws: `AttentionError` that names the operand at fault, before anything is written.
+    /// - Throws: `AttentionError` that names the operand at fault, before anything is written; or
+    ///   `AttentionError.outOfMemory` if a first call does not get its working memory.
     public func backward(
         query: TensorView<Element>, key: TensorView<Element>, value: TensorView<Element>,
         output: TensorView<Element>, logSumExp: UnsafeBufferPointer<Double>,

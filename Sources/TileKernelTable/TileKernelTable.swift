@@ -130,20 +130,34 @@ public struct TileKernelTable: Sendable {
     public var gemmNN: GEMM
     /// dV += Pᵀ dO: A is stored `[k][m]`.
     public var gemmTN: GEMM
+    /// Q, K or V into the panels of `gemmPacked`.
     public var packTransposed: PackTransposed
+    /// rowmax S.
     public var rowMaximum: RowMaximum
+    /// P and its row sums, from S and the maximum.
     public var exponentiate: Exponentiate
+    /// rowmax S of a tile that is held transposed.
     public var columnMaximum: ColumnMaximum
+    /// P and its row sums for a tile that is held transposed.
     public var exponentiateColumns: ExponentiateColumns
+    /// P again in the backward pass, from S and the lse.
     public var probabilities: Probabilities
+    /// dS, from P, dP and delta.
     public var scoreGradient: ScoreGradient
+    /// P̃ brought to another maximum, or normalised.
     public var scaleRows: ScaleRows
+    /// O normalised.
     public var divideRows: DivideRows
+    /// delta = rowsum(dO ∘ O).
     public var rowDot: RowDot
+    /// Whether a masked tile may be multiplied whole.
     public var allFinite: AllFinite
+    /// The ceiling of all speeds.
     public var multiplyAddLoop: MultiplyAddLoop
+    /// The speed of memory.
     public var readStream: ReadStream
 
+    /// A table with every entry.
     public init(
         name: StaticString, scalarSize: Int, lanes: Int, registerRows: Int, panelWidth: Int,
         gemmPacked: @escaping PackedGEMM, gemmNT: @escaping ScoreGEMM, gemmNN: @escaping GEMM,

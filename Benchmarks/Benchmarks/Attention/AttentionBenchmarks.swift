@@ -69,6 +69,7 @@ private struct Run {
     /// Entries from −1 to 1 that do not repeat within a row; their values do not matter to the time.
     private static func operand(_ extents: TensorExtents, phase: Int) throws -> Tensor<Float> {
         try Tensor(
-            extents, elements: (0..<extents.count).map { Float(($0 * 7919 + phase * 104_729) % 2003) / 1001 - 1 })
+            extents,
+            elements: (0..<extents.count).map { Float(($0 * 7919 + phase * 104_729) % 2003) / 1001 - 1 })
     }
 }

@@ -102,8 +102,8 @@ struct BlockGEMM<Scalar: CPUScalar> {
         }
     }
 
-    /// BLAS has one factor for all of C, so row factors take a pass of their own. (Not `scaleRows`: its factor
-    /// of 0 would clear a NaN that came from a visible key.)
+    /// BLAS has one factor for all of C, so row factors take a pass of their own. (Not `scaleRows`: its
+    /// factor of 0 would clear a NaN that came from a visible key.)
     private func keepForBLAS(_ keep: Keep, _ C: MutableBlock<Scalar>) -> Bool {
         switch keep {
         case .nothing: return false

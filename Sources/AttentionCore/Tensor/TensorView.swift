@@ -45,7 +45,7 @@ public struct TensorStrides: Hashable, Sendable, CustomStringConvertible {
     /// From one row to the next.
     public var row: Int
 
-    /// Distances in elements. A batch or head stride of 0 repeats one entry or head, which only inputs may do.
+    /// Distances in elements. A batch or head stride of 0 repeats one entry or head; only inputs may do so.
     public init(batch: Int, head: Int, row: Int) {
         self.batch = batch
         self.head = head
