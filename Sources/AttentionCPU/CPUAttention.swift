@@ -40,6 +40,10 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
 
     package func forward(_ operands: ForwardOperands<Scalar>) throws(AttentionError) {
         guard !operands.output.extents.isEmpty else { return }
+        try checkForBLAS([
+            ("query", operands.query), ("key", operands.key), ("value", operands.value),
+            ("output", operands.output.readOnly),
+        ])
         try forwardMemory.withMemory { memory in
             Scalar.run(
                 ForwardRun(
@@ -50,12 +54,31 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
 
     package func backward(_ operands: BackwardOperands<Scalar>) throws(AttentionError) {
         guard !operands.output.extents.isEmpty else { return clearMissingKeys(operands) }
+        try checkForBLAS([
+            ("query", operands.query), ("key", operands.key), ("value", operands.value),
+            ("output", operands.output), ("outputGradient", operands.outputGradient),
+            ("queryGradient", operands.queryGradient.readOnly),
+            ("keyGradient", operands.keyGradient.readOnly),
+            ("valueGradient", operands.valueGradient.readOnly),
+        ])
         try backwardMemory.withMemory { memory in
             clearMissingKeys(operands)
             Scalar.run(
                 BackwardRun(
                     algorithm: configuration.algorithm, context: backwardContext, operands: operands,
                     memory: memory))
+        }
+    }
+
+    /// BLAS takes its strides as 32-bit numbers.
+    private func checkForBLAS(
+        _ operands: @autoclosure () -> [(String, TensorView<Scalar>)]
+    ) throws(AttentionError) {
+        guard forwardContext.blas != nil else { return }
+        for (name, view) in operands() where view.extents.length > 1 && view.strides.row > Int(Int32.max) {
+            throw .invalidStrides(
+                operand: name, expected: "that gemm openblas can take, of at most \(Int32.max) for a row",
+                got: "\(view.strides)")
         }
     }
 

@@ -218,6 +218,28 @@ struct AttentionErrorTests {
         #expect(try problem.run(options).distance(from: expected) <= 1e-12)
     }
 
+    @Test(.enabled(if: VerificationMachine.current.providers.contains(.openblas)))
+    func strideBeyondWhatBLASTakes_isRefusedByName() throws {
+        let shape = AttentionShape(batch: 1, heads: 1, queryLength: 2, headSize: 4)
+        let attention = try Attention<Float>(shape: shape, options: AttentionOptions(gemm: .openblas))
+        // Nobody reads from here: the call ends before.
+        let nowhere = UnsafeMutableBufferPointer<Float>(
+            start: UnsafeMutablePointer(bitPattern: 64), count: 1 << 40)
+        let far = MutableTensorView(
+            nowhere, extents: shape.queryExtents, strides: TensorStrides(batch: 0, head: 0, row: 1 << 31))
+        var logSumExp = [Double](repeating: 0, count: 2)
+        let error = #expect(throws: AttentionError.self) {
+            try logSumExp.withUnsafeMutableBufferPointer {
+                try attention.forward(
+                    query: far.readOnly, key: far.readOnly, value: far.readOnly, output: far, logSumExp: $0)
+            }
+        }
+        guard case .invalidStrides(operand: "query", _, _) = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+    }
+
     @Test(arguments: computations, [10_000, Int.max])
     func moreThreadsThanTasks_giveTheSameResult(options: AttentionOptions, threads: Int) throws {
         let problem = Problem<Float>(shape)

@@ -34,8 +34,8 @@ struct AttentionMemoryTests {
                     options.threads = threads
                     let short = try AttentionMemoryTests.bytesPerCall(options, length: 64)
                     let long = try AttentionMemoryTests.bytesPerCall(options, length: 640)
-                    #expect(long <= 16_384, "\(options.algorithm) \(threads) threads: \(long) bytes")
-                    #expect(long <= short + 4096, "\(options.algorithm): \(short), then \(long) bytes")
+                    #expect(long <= 8192, "\(options.algorithm) \(threads) threads: \(long) bytes")
+                    #expect(long <= short + 2048, "\(options.algorithm): \(short), then \(long) bytes")
                 }
             }
         }

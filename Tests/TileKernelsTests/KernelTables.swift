@@ -113,6 +113,9 @@ final class Matrix<Scalar: TestScalar> {
     }
 }
 
+/// 2^x of the C library, right to less than a unit in the last place.
+func referenceExp2(_ x: Double) -> Double { exp2(x) }
+
 /// What a sum of rounded terms of total magnitude 1 may be off by.
 func tolerance<Scalar: TestScalar>(_ type: Scalar.Type) -> Double { 8 * Double(Scalar.ulpOfOne) }
 
