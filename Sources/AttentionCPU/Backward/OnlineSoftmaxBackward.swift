@@ -41,7 +41,7 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
             task, scratch in
             let (b, h, i) = (task / (H * Tr), task / Tr % H, Tr - 1 - task % Tr)
             let plan = c.plan(b, x.keyLengths)
-            rows.prepare(plan.queries(i), b, h, c.shape, x, scratch.steps)
+            rows.prepare(plan.queries(i), b, h, c.shape, x, scratch.steps, inPlace: true)
             let dQ = x.queryGradient.block(b, h, plan.queries(i))
             dQ.fill(0)
             for j in plan.keyTiles(forQueryTile: i) {

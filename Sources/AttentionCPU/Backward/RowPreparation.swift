@@ -35,13 +35,23 @@ struct RowPreparation<Scalar: CPUScalar> {
     }
 
     /// Computes both for some rows of a head.
+    ///
+    /// - Parameters:
+    ///   - inPlace: the products dO Vᵀ will be those of one row with rows of V that are not packed, whose
+    ///     order of sums delta has to share.
     func prepare(
         _ rows: Range<Int>, _ b: Int, _ h: Int, _ shape: AttentionShape, _ x: BackwardOperands<Scalar>,
-        _ steps: TileSteps<Scalar>
+        _ steps: TileSteps<Scalar>, inPlace: Bool = false
     ) {
         let first = shape.row(b, h, rows.lowerBound)
-        steps.rowDot(
-            x.outputGradient.block(b, h, rows), x.output.block(b, h, rows), into: scaledDelta + first)
+        let (dO, O) = (x.outputGradient.block(b, h, rows), x.output.block(b, h, rows))
+        if inPlace {
+            for r in 0..<rows.count {
+                steps.rowDotInPlace(dO.rows(r..<r + 1), O.rows(r..<r + 1), into: scaledDelta + first + r)
+            }
+        } else {
+            steps.rowDot(dO, O, into: scaledDelta + first)
+        }
         for r in first..<first + rows.count { scaledDelta[r] *= Scalar(steps.scale) }
         lse.rows(from: first).prepare(
             rows.count, x.logSumExp.baseAddress.unsafelyUnwrapped + first, scale: steps.scoreScale)

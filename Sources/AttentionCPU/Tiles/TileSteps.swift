@@ -121,6 +121,13 @@ struct TileSteps<Scalar: CPUScalar> {
         kernels.rowDot(A.rows, A.columns, A.memory, A.stride, B.memory, B.stride, delta)
     }
 
+    /// delta of one row, summed as `probabilityGradient` sums against rows that are not packed.
+    func rowDotInPlace(_ A: Block<Scalar>, _ B: Block<Scalar>, into delta: UnsafeMutablePointer<Scalar>) {
+        gemm.multiply(
+            A, transposed: .init(inPlace: B),
+            into: MutableBlock(memory: delta, rows: 1, columns: 1, stride: 1))
+    }
+
     // MARK: Sums over a tile
 
     /// O = keep O + P V, or dQ = keep dQ + dS K.
