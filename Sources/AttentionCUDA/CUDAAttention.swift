@@ -20,7 +20,8 @@ package final class CUDAAttention: AttentionBackend {
         if let refusal = problem.refusal { throw .invalidOption(refusal) }
         let forward = WorkingMemory(problem, .forward), backward = WorkingMemory(problem, .backward)
         configuration = AttentionConfiguration(
-            algorithm: options.algorithm, gemm: .simd, kernels: .generic, threads: 1,
+            algorithm: options.algorithm, gemm: options.gemm ?? .simd, kernels: options.kernels ?? .generic,
+            threads: options.threads ?? 1,
             softmaxScale: problem.softmaxScale, forwardTiles: try library.tiles(problem.forwardSteps),
             backwardTiles: try library.tiles(problem.backwardSteps), forwardWorkspaceBytes: forward.byteCount,
             backwardWorkspaceBytes: backward.byteCount)
