@@ -82,6 +82,7 @@ let package = Package(
         .testTarget(
             name: "FlashAttentionTests",
             dependencies: ["FlashAttention", "AttentionVerification", "CAllocationCounter"]),
+        .testTarget(name: "AttentionCUDATests", dependencies: ["AttentionCUDA", "AttentionCore", "CTileABI"]),
         // Counts what the test program allocates.
         .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
         .testTarget(name: "AttentionVerificationTests", dependencies: ["AttentionVerification"]),

@@ -54,8 +54,8 @@ struct FlashAttention1Backward : FlashAttention1Tiles<D, (D > 128 ? 32 : 64)> {
                     __syncthreads();
                     probabilities(launch, plan, Qi, dOi, Kj, Vj, P, dS, firstPair + g, i, j);
                     __syncthreads();
-                    gemmTN<tile, scorePitch, pitch>(dV, P, dOi);
-                    gemmTN<tile, scorePitch, pitch>(dK, dS, Qi);
+                    gemmTN<tile, scorePitch, pitch, true>(dV, P, dOi);
+                    gemmTN<tile, scorePitch, pitch, true>(dK, dS, Qi);
                     addQueryGradient(launch, dS, Kj, firstPair + g, i);
                 }
             }
@@ -87,6 +87,7 @@ private:
         gemmNT<D, pitch, pitch>(dP, dOi, Vj);
         const int64_t paddedRows = (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
         const float2 *terms = reinterpret_cast<const float2 *>(launch.rowTerms) + pair * paddedRows;
+        const float *lse = reinterpret_cast<const float *>(launch.logSumExp) + int64_t(pair) * launch.queryLength;
 #pragma unroll
         for (int r = 0; r < rowsOfThread; ++r) {
             const int row = i * tile + threadY() * rowsOfThread + r;
@@ -94,8 +95,8 @@ private:
 #pragma unroll
             for (int c = 0; c < rowsOfThread; ++c) {
                 const bool seen = visible.contains(j * tile + threadX() + 16 * c);
-                S[r][c] = seen ? exp2f(fmaf(S[r][c], launch.softmaxScaleLog2, -terms[row].x)) : 0;
-                dP[r][c] = seen ? S[r][c] * (dP[r][c] - terms[row].y) : 0;
+                S[r][c] = !seen ? hidden : lse[row] == -INFINITY ? 0 : expf(fmaf(S[r][c], launch.softmaxScale, -lse[row]));
+                dP[r][c] = seen ? scoreGradient(S[r][c], dP[r][c], terms[row].y) : hidden;
             }
         }
         Base::store(P, S);
@@ -106,7 +107,7 @@ private:
         const AttentionLaunch &launch, const float *dS, const float *Kj, int pair, int i) {
         Product dQ;
         clear(dQ);
-        gemmNN<tile, scorePitch, pitch>(dQ, dS, Kj);
+        gemmNN<tile, scorePitch, pitch, true>(dQ, dS, Kj);
         const Rows<float> sum = Base::working(launch.gradientSum, pair, launch.queryLength, launch.headSize);
 #pragma unroll
         for (int r = 0; r < rowsOfThread; ++r) {

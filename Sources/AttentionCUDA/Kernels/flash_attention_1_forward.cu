@@ -86,7 +86,7 @@ private:
             const float ownSubtrahend = maximum == -INFINITY ? 0 : maximum;
 #pragma unroll
             for (int c = 0; c < rowsOfThread; ++c) {
-                S[r][c] = expf(S[r][c] - ownSubtrahend);
+                S[r][c] = visible.contains(j * tile + threadX() + 16 * c) ? expf(S[r][c] - ownSubtrahend) : hidden;
                 sum += S[r][c];
             }
             sum = rowSum(sum);
@@ -103,7 +103,7 @@ private:
         __syncthreads();
         Product PV;
         clear(PV);
-        gemmNN<tile, scorePitch, pitch>(PV, Ps, Vj);
+        gemmNN<tile, scorePitch, pitch, true>(PV, Ps, Vj);
 #pragma unroll
         for (int r = 0; r < rowsOfThread; ++r) {
             const int row = i * tile + threadY() * rowsOfThread + r;

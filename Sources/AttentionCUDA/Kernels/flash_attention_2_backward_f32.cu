@@ -77,8 +77,13 @@ struct FlashAttention2BackwardF32 {
                 store(memory.P, P);
                 store(memory.dS, dS);
                 __syncthreads();
-                gemmTN<Tile, scorePitch, pitch>(dV, memory.P, memory.dO);
-                gemmTN<Tile, scorePitch, pitch>(dK, memory.dS, memory.Q);
+                if (plan.isWhole(i, j)) {
+                    gemmTN<Tile, scorePitch, pitch, false>(dV, memory.P, memory.dO);
+                    gemmTN<Tile, scorePitch, pitch, false>(dK, memory.dS, memory.Q);
+                } else {
+                    gemmTN<Tile, scorePitch, pitch, true>(dV, memory.P, memory.dO);
+                    gemmTN<Tile, scorePitch, pitch, true>(dK, memory.dS, memory.Q);
+                }
             }
         waitForCopies<0>();
         storeProduct(
@@ -113,7 +118,10 @@ struct FlashAttention2BackwardF32 {
             probabilities(P, dS, memory, launch, plan, batch, head, i, j);
             store(memory.dS, dS);
             __syncthreads();
-            gemmNN<Tile, scorePitch, pitch>(dQ, memory.dS, memory.K);
+            if (plan.isWhole(i, j))
+                gemmNN<Tile, scorePitch, pitch, false>(dQ, memory.dS, memory.K);
+            else
+                gemmNN<Tile, scorePitch, pitch, true>(dQ, memory.dS, memory.K);
         }
         waitForCopies<0>();
         storeProduct(
@@ -142,8 +150,8 @@ private:
             for (int c = 0; c < rowsOfThread; ++c) {
                 const float p = exp2Approximate(fmaf(P[r][c], launch.softmaxScaleLog2, -term.x));
                 const bool seen = whole || visible.contains(j * Tile + threadX() + 16 * c);
-                P[r][c] = seen ? p : 0;
-                dS[r][c] = seen ? p * (dS[r][c] - term.y) : 0;
+                P[r][c] = seen ? p : hidden;
+                dS[r][c] = seen ? scoreGradient(p, dS[r][c], term.y) : hidden;
             }
         }
     }

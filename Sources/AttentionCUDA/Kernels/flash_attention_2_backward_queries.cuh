@@ -19,13 +19,14 @@ struct QueryVisits {
     const AttentionLaunch &launch;
     const int batch, paddedRows;
     const TileRange tiles;
+    const TileRange rows; // those that see some key of the tile: others are not read
     const int count;
     const Visit first;
 
     __device__ QueryVisits(const AttentionLaunch &launch, const Plan &plan, int batch, int keyHead, int j)
         : launch(launch), batch(batch),
           paddedRows((launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding),
-          tiles(plan.queryTiles(j)), count((tiles.upper - tiles.lower) * launch.groupSize),
+          tiles(plan.queryTiles(j)), rows(plan.queriesOfKeys(plan.keys(j))), count((tiles.upper - tiles.lower) * launch.groupSize),
           first{keyHead * launch.groupSize, tiles.lower} {}
 
     __device__ Visit next(Visit v) const {
@@ -44,11 +45,11 @@ struct QueryVisits {
     // Starts the copies of Qi, dOi and their row terms.
     __device__ void load(Visit v, uint32_t Q, uint32_t dO, uint32_t terms) const {
         const int first = v.tile * QueryTile;
-        copyTile<T, D, QueryTile, Threads>(
-            Q, Rows<const T>(launch.query, batch, v.head), first, launch.queryLength, launch.headSize,
+        copyTile<T, D, QueryTile, Threads, RowsOf>(
+            Q, Rows<const T>(launch.query, batch, v.head), first, rows, launch.headSize,
             launch.vectorised);
-        copyTile<T, D, QueryTile, Threads>(
-            dO, Rows<const T>(launch.outputGradient, batch, v.head), first, launch.queryLength,
+        copyTile<T, D, QueryTile, Threads, RowsOf>(
+            dO, Rows<const T>(launch.outputGradient, batch, v.head), first, rows,
             launch.valueHeadSize, launch.vectorised);
         const float *rows = reinterpret_cast<const float *>(launch.rowTerms) + paddedRow(v) * 2;
         if (threadIdx.x < termBytes / 16) copyAsync16(terms + threadIdx.x * 16, rows + threadIdx.x * 4, true);

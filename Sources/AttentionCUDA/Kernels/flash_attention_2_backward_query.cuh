@@ -37,12 +37,13 @@ struct FlashAttention2BackwardQuery {
         const int keyHead = head / launch.groupSize;
         const Plan plan(launch, batch);
         const TileRange rows = plan.queries(i), tiles = plan.keyTiles(i), whole = plan.wholeKeyTiles(i);
+        const TileRange visible = plan.visibleKeys(rows); // a key that no row sees is not read
         auto loadKeys = [&](int j, int stage) {
             copyTile<T, D, KeyTile, threads>(
-                Ks + stage * keyBytes, Rows<const T>(launch.key, batch, keyHead), j * KeyTile, plan.keyLength,
+                Ks + stage * keyBytes, Rows<const T>(launch.key, batch, keyHead), j * KeyTile, visible.upper,
                 launch.headSize, launch.vectorised);
             copyTile<T, D, KeyTile, threads>(
-                Vs + stage * keyBytes, Rows<const T>(launch.value, batch, keyHead), j * KeyTile, plan.keyLength,
+                Vs + stage * keyBytes, Rows<const T>(launch.value, batch, keyHead), j * KeyTile, visible.upper,
                 launch.valueHeadSize, launch.vectorised);
         };
         copyTile<T, D, QueryTile, threads>(

@@ -46,10 +46,10 @@ struct FlashAttention2BackwardWide {
         };
 
         copyTile<T, D, KeyTile, threads>(
-            Ks, Rows<const T>(launch.key, batch, keyHead), keys.lower, keys.upper, launch.headSize,
+            Ks, Rows<const T>(launch.key, batch, keyHead), keys.lower, plan.visibleKeysOfTile(j).upper, launch.headSize,
             launch.vectorised);
         copyTile<T, D, KeyTile, threads>(
-            Vs, Rows<const T>(launch.value, batch, keyHead), keys.lower, keys.upper, launch.valueHeadSize,
+            Vs, Rows<const T>(launch.value, batch, keyHead), keys.lower, plan.visibleKeysOfTile(j).upper, launch.valueHeadSize,
             launch.vectorised);
         if (visits.count > 0) loadQueries(visits.first, 0);
         commitCopies();

@@ -44,17 +44,23 @@ struct FlashAttention2Forward {
         const Plan plan(launch, batch);
         const TileRange rows = plan.queries(i), tiles = plan.keyTiles(i), whole = plan.wholeKeyTiles(i);
         const int keyHead = head / launch.groupSize;
+        // What no row sees is not read. Computed for each copy: at D 128 no register is left to keep it in.
+        auto keyLimit = [&] {
+            int last = rows.upper - 1;
+            asm volatile("" : "+r"(last));
+            return plan.visibleKeys(last).upper;
+        };
         const bool vectorised = launch.vectorised;
         const Rows<const T> Q(launch.query, batch, head);
         const Rows<const T> K(launch.key, batch, keyHead), V(launch.value, batch, keyHead);
 
         auto loadKeys = [&](int j, int stage) {
             copyTile<T, D, KeyTile, threads>(
-                Ks + stage * keyBytes, K, j * KeyTile, plan.keyLength, launch.headSize, vectorised);
+                Ks + stage * keyBytes, K, j * KeyTile, keyLimit(), launch.headSize, vectorised);
         };
         auto loadValues = [&](int j, int stage) {
             copyTile<T, D, KeyTile, threads>(
-                Vs + stage * keyBytes, V, j * KeyTile, plan.keyLength, launch.valueHeadSize, vectorised);
+                Vs + stage * keyBytes, V, j * KeyTile, keyLimit(), launch.valueHeadSize, vectorised);
         };
 
         copyTile<T, D, QueryTile, threads>(Qs, Q, rows.lower, rows.upper, launch.headSize, vectorised);
@@ -63,6 +69,12 @@ struct FlashAttention2Forward {
             if (Stages == 2) loadValues(tiles.lower, 0);
         }
         commitCopies();
+
+        if (launch.softmaxScaleLog2 < 0) {
+            waitForCopies<0>();
+            __syncthreads();
+            negateTile(Qs, queryBytes);
+        }
 
         const int warpRow = warp * rowTiles * 16;
         const FragmentReader<D> Qi(Qs + SharedTile<D>::bytes(warpRow), laneRowA(lane), laneHalfA(lane));
@@ -93,7 +105,7 @@ struct FlashAttention2Forward {
             if (!whole.contains(j))
                 steps.maskTile(
                     [&](int row) { return plan.visibleKeys(rows.lower + warpRow + row); }, j * KeyTile, lane);
-            steps.onlineSoftmax(launch.softmaxScaleLog2);
+            steps.onlineSoftmax(launch.positiveScaleLog2);
             steps.accumulate(Stages == 2 ? V0.advanced(stage * keyBytes) : V0);
         }
 

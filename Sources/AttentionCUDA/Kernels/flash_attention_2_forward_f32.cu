@@ -52,8 +52,10 @@ struct FlashAttention2ForwardF32 {
             float S[rowsOfThread][keysOfThread];
             clear(S);
             gemmNT<D, pitch, pitch>(S, Qi, Kj);
-            if (!whole.contains(j)) maskTile(S, plan, rows.lower, j * KeyTile);
-            onlineSoftmax(S, O, m, l, launch.softmaxScaleLog2);
+            if (launch.softmaxScaleLog2 < 0) negate(S);
+            if (!whole.contains(j)) maskTile(S, -INFINITY, plan, rows.lower, j * KeyTile);
+            onlineSoftmax(S, O, m, l, launch.positiveScaleLog2);
+            if (!whole.contains(j)) maskTile(S, hidden, plan, rows.lower, j * KeyTile);
 #pragma unroll
             for (int r = 0; r < rowsOfThread; ++r)
 #pragma unroll
@@ -63,20 +65,32 @@ struct FlashAttention2ForwardF32 {
             __syncthreads();
             if (j + 1 < tiles.upper) loadKeys(j + 1);
             commitCopies();
-            gemmNN<KeyTile, scorePitch, pitch>(O, P, Vj);
+            if (whole.contains(j))
+                gemmNN<KeyTile, scorePitch, pitch, false>(O, P, Vj);
+            else
+                gemmNN<KeyTile, scorePitch, pitch, true>(O, P, Vj);
         }
         finalize(launch, O, m, l, Rows<float>(launch.output, batch, head), order.pair, rows);
     }
 
 private:
+    // S = -S, for a negative scale.
+    __device__ static void negate(float (&S)[rowsOfThread][keysOfThread]) {
+#pragma unroll
+        for (int r = 0; r < rowsOfThread; ++r)
+#pragma unroll
+            for (int c = 0; c < keysOfThread; ++c) S[r][c] = -S[r][c];
+    }
+
+    // Puts `value` where the row does not see the key.
     __device__ static void maskTile(
-        float (&S)[rowsOfThread][keysOfThread], const Plan &plan, int firstRow, int firstKey) {
+        float (&S)[rowsOfThread][keysOfThread], float value, const Plan &plan, int firstRow, int firstKey) {
 #pragma unroll
         for (int r = 0; r < rowsOfThread; ++r) {
             const TileRange visible = plan.visibleKeys(firstRow + threadY() * rowsOfThread + r);
 #pragma unroll
             for (int c = 0; c < keysOfThread; ++c)
-                if (!visible.contains(firstKey + threadX() + 16 * c)) S[r][c] = -INFINITY;
+                if (!visible.contains(firstKey + threadX() + 16 * c)) S[r][c] = value;
         }
     }
 

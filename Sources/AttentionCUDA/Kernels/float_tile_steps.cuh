@@ -70,8 +70,21 @@ __device__ inline void loadColumns(float (&b)[Count], const float *row) {
     }
 }
 
+// What P and dS hold where the row does not see the key: a zero of its own, which no visible element has.
+constexpr float hidden = -0.0f;
+
+// c + a b; in a masked tile nothing is added where a is hidden, so that a NaN or an infinity in b stays out of rows
+// that do not see it.
+template <bool Masked>
+__device__ inline float multiplyAdd(float a, float b, float c) {
+    return Masked && __float_as_uint(a) == 0x80000000u ? c : fmaf(a, b, c);
+}
+
+// p (dP - delta), never a negative zero.
+__device__ inline float scoreGradient(float p, float dP, float delta) { return fmaf(p, dP - delta, 0.0f); }
+
 // c += A B: A [16 Rows][K] by rows, B [K][16 Count].
-template <int K, int PitchA, int PitchB, int Rows, int Count>
+template <int K, int PitchA, int PitchB, bool Masked, int Rows, int Count>
 __device__ inline void gemmNN(float (&c)[Rows][Count], const float *A, const float *B) {
     A += threadY() * Rows * PitchA;
 #pragma unroll 2
@@ -86,13 +99,13 @@ __device__ inline void gemmNN(float (&c)[Rows][Count], const float *A, const flo
 #pragma unroll
             for (int r = 0; r < Rows; ++r)
 #pragma unroll
-                for (int e = 0; e < Count; ++e) c[r][e] = fmaf((&a[r].x)[q], b[e], c[r][e]);
+                for (int e = 0; e < Count; ++e) c[r][e] = multiplyAdd<Masked>((&a[r].x)[q], b[e], c[r][e]);
         }
     }
 }
 
 // c += Aᵀ B: A [K][16 Rows], B [K][16 Count].
-template <int K, int PitchA, int PitchB, int Rows, int Count>
+template <int K, int PitchA, int PitchB, bool Masked, int Rows, int Count>
 __device__ inline void gemmTN(float (&c)[Rows][Count], const float *A, const float *B) {
     A += threadY() * Rows;
 #pragma unroll 4
@@ -107,7 +120,7 @@ __device__ inline void gemmTN(float (&c)[Rows][Count], const float *A, const flo
 #pragma unroll
         for (int r = 0; r < Rows; ++r)
 #pragma unroll
-            for (int e = 0; e < Count; ++e) c[r][e] = fmaf(a[r], b[e], c[r][e]);
+            for (int e = 0; e < Count; ++e) c[r][e] = multiplyAdd<Masked>(a[r], b[e], c[r][e]);
     }
 }
 

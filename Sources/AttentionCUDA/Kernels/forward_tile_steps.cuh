@@ -12,6 +12,15 @@
 // and 16-bit P hold as exactly as values up to 1, and most tiles after the first few skip the pass over O.
 constexpr float rescaleThreshold = 8;
 
+// Q = -Q in a tile of 16-bit elements, for a negative scale; the caller waits before and after.
+__device__ inline void negateTile(uint32_t tile, int bytes) {
+    for (int offset = threadIdx.x * 4; offset < bytes; offset += blockDim.x * 4) {
+        uint32_t pair;
+        asm volatile("ld.shared.b32 %0, [%1];" : "=r"(pair) : "r"(tile + offset));
+        storeShared32(tile + offset, pair ^ 0x80008000u);
+    }
+}
+
 template <typename T, int D, int KeyTile, int RowTiles>
 struct ForwardTileSteps {
     static constexpr int keyFragments = KeyTile / 8;

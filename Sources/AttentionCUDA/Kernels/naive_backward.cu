@@ -16,10 +16,11 @@ struct NaiveProbabilities {
 
     __device__ static void run(const AttentionLaunch &launch) {
         float *row = NaiveTiles::scores(launch.scores, launch, blockIdx.y) + int64_t(blockIdx.x) * launch.keyLength;
+        const TileRange visible = NaiveTiles::visibleKeys(launch);
         const float lse =
             reinterpret_cast<const float *>(launch.logSumExp)[int64_t(blockIdx.y) * launch.queryLength + blockIdx.x];
         for (int key = threadIdx.x; key < launch.keyLength; key += threads)
-            row[key] = lse == -INFINITY || row[key] == -INFINITY ? 0 : expf(row[key] - lse);
+            row[key] = !visible.contains(key) ? hidden : lse == -INFINITY ? 0 : expf(row[key] - lse);
     }
 };
 
@@ -49,7 +50,7 @@ struct NaiveScoresGradient : NaiveTiles {
                 const int key = firstKey + threadX() + 16 * c;
                 const int64_t index = int64_t(row) * launch.keyLength + key;
                 if (key < launch.keyLength)
-                    dS[index] = visible.contains(key) ? P[index] * (dP[r][c] - terms[row].y) : 0;
+                    dS[index] = visible.contains(key) ? scoreGradient(P[index], dP[r][c], terms[row].y) : hidden;
             }
         }
     }
@@ -78,7 +79,7 @@ struct NaiveKeyProduct : NaiveTiles {
                     a, M, row, launch.queryLength, launch.keyLength, false, firstKey);
                 loadFloatTile<T, step, tile>(b, B, row, launch.queryLength, size, false, firstColumn);
                 __syncthreads();
-                gemmTN<step, pitch, pitch>(c, a, b);
+                gemmTN<step, pitch, pitch, true>(c, a, b);
             }
         }
         storeProduct(

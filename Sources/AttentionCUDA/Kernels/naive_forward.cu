@@ -15,6 +15,7 @@ struct NaiveSoftmax {
     __device__ static void run(const AttentionLaunch &launch) {
         __shared__ float parts[threads / 32];
         float *row = NaiveTiles::scores(launch.scores, launch, blockIdx.y) + int64_t(blockIdx.x) * launch.keyLength;
+        const TileRange visible = NaiveTiles::visibleKeys(launch);
         float maximum = -INFINITY, sum = 0;
         for (int key = threadIdx.x; key < launch.keyLength; key += threads) maximum = fmaxf(maximum, row[key]);
         maximum = reduce(maximum, parts, [](float a, float b) { return fmaxf(a, b); });
@@ -23,7 +24,7 @@ struct NaiveSoftmax {
         sum = reduce(sum, parts, [](float a, float b) { return a + b; });
         const float inverse = sum == 0 ? 0 : 1 / sum;
         for (int key = threadIdx.x; key < launch.keyLength; key += threads)
-            row[key] = expf(row[key] - subtrahend) * inverse;
+            row[key] = visible.contains(key) ? expf(row[key] - subtrahend) * inverse : hidden;
         if (threadIdx.x == 0)
             reinterpret_cast<float *>(launch.logSumExp)[int64_t(blockIdx.y) * launch.queryLength + blockIdx.x] =
                 sum == 0 ? -INFINITY : maximum + logf(sum);

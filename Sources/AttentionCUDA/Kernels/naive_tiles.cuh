@@ -17,6 +17,11 @@ struct NaiveTiles {
         return reinterpret_cast<float *>(address) + int64_t(pair) * launch.queryLength * launch.keyLength;
     }
 
+    // Of the row that a block of a row-wise kernel has, grid (Nq, B H).
+    __device__ static TileRange visibleKeys(const AttentionLaunch &launch) {
+        return Plan(launch, blockIdx.y / launch.heads).visibleKeys(int(blockIdx.x));
+    }
+
     // One matrix of scores as rows of floats.
     __device__ static Rows<const float> scoreRows(uint64_t address, const AttentionLaunch &launch, int pair) {
         const TileOperand operand = {address, 0, int64_t(launch.queryLength) * launch.keyLength, launch.keyLength};
@@ -88,7 +93,7 @@ struct NaiveRowProduct : NaiveTiles {
             loadFloatTile<float, tile, step>(a, M, firstRow, launch.queryLength, plan.keyLength, false, key);
             loadFloatTile<T, step, tile>(b, B, key, plan.keyLength, size, false, firstColumn);
             __syncthreads();
-            gemmNN<step, pitch, pitch>(c, a, b);
+            gemmNN<step, pitch, pitch, true>(c, a, b);
         }
         storeProduct(
             c, Rows<T>(Gradient ? launch.queryGradient : launch.output, batch, head), firstRow, launch.queryLength,

@@ -86,12 +86,40 @@ __host__ __device__ constexpr int copyCycle(int threads, int chunks) {
     return cycle;
 }
 
-// Starts the copy of rows [first, first + RowCount) into a tile. Rows at or past `limit` and columns past `size`
+// The rows of a tensor that are read: those below a limit, or those of a range.
+struct RowsBelow {
+    int upper;
+
+    __device__ RowsBelow(int upper) : upper(upper) {}
+    __device__ bool contains(int row) const { return row < upper; }
+    // Whether row + step is read, in as few instructions as it takes: `step` is a constant.
+    __device__ RowsBelow startingAt(int row) const { return RowsBelow(upper - row); }
+    __device__ bool containsStep(int step) const { return step < upper; }
+};
+
+struct RowsOf {
+    int lower, upper;
+
+    __device__ RowsOf(TileRange range) : lower(range.lower), upper(range.upper) {}
+    __device__ bool contains(int row) const { return row >= lower && row < upper; }
+    __device__ RowsOf startingAt(int row) const { return RowsOf(TileRange{lower - row, upper - row}); }
+    __device__ bool containsStep(int step) const { return step >= lower && step < upper; }
+};
+
+// A parameter type that is not guessed from the argument.
+template <typename T>
+struct GivenType {
+    using Type = T;
+};
+template <typename T>
+using Given = typename GivenType<T>::Type;
+
+// Starts the copy of rows [first, first + RowCount) into a tile. Rows not `existing` and columns past `size`
 // become zeros: whatever lies there in memory, NaN too, never reaches a product. Called by `Threads` threads, thread
 // = 0 ..< Threads.
-template <typename T, int Columns, int RowCount, int Threads>
+template <typename T, int Columns, int RowCount, int Threads, typename Existing = RowsBelow>
 __device__ inline void copyTile(
-    uint32_t tile, const Rows<const T> &rows, int first, int limit, int size, bool vectorised,
+    uint32_t tile, const Rows<const T> &rows, int first, Given<Existing> existing, int size, bool vectorised,
     int thread = threadIdx.x) {
     using Tile = SharedTile<Columns>;
     constexpr int total = RowCount * Tile::chunks;
@@ -106,12 +134,13 @@ __device__ inline void copyTile(
         for (int c = 0; c < cycle; ++c) {
             const int index = thread + c * Threads;
             const int row = index / Tile::chunks, chunk = index % Tile::chunks;
-            const int existing = chunk * 8 < size ? limit - first - row : 0;
+            Existing steps = existing.startingAt(first + row);
+            if (chunk * 8 >= size) steps.upper = 0;
             const T *source = rows.row(first + row) + chunk * 8;
             const uint32_t target = tile + Tile::offset(row, chunk);
 #pragma unroll
             for (int pass = 0; pass < total / (cycle * Threads); ++pass) {
-                bool valid = pass * step < existing;
+                const bool valid = steps.containsStep(pass * step);
                 copyAsync16(target + pass * step * Tile::rowBytes, valid ? source : rows.base, valid);
                 source += step * rows.stride;
             }
@@ -122,7 +151,7 @@ __device__ inline void copyTile(
     for (int index = thread; index < total; index += Threads) {
         int row = index / Tile::chunks, chunk = index % Tile::chunks;
         uint32_t pairs[4] = {0, 0, 0, 0};
-        if (first + row < limit) {
+        if (existing.contains(first + row)) {
             const unsigned short *source =
                 reinterpret_cast<const unsigned short *>(rows.row(first + row)) + chunk * 8;
 #pragma unroll

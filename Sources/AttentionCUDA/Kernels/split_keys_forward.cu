@@ -54,9 +54,9 @@ struct SplitKeysForward {
             if (j < tiles.upper) {
                 const uint32_t tile = ring + slot * 2 * tileBytes;
                 copyTile<T, D, tileKeys, 32>(
-                    tile, K, j * tileKeys, plan.keyLength, launch.headSize, launch.vectorised, lane);
+                    tile, K, j * tileKeys, visible.upper, launch.headSize, launch.vectorised, lane);
                 copyTile<T, D, tileKeys, 32>(
-                    tile + tileBytes, V, j * tileKeys, plan.keyLength, launch.valueHeadSize, launch.vectorised,
+                    tile + tileBytes, V, j * tileKeys, visible.upper, launch.valueHeadSize, launch.vectorised,
                     lane);
             }
             commitCopies();
@@ -71,6 +71,10 @@ struct SplitKeysForward {
             *reinterpret_cast<T *>(memory + SharedTile<D>::elementOffset(r, d)) = element;
         }
         __syncthreads();
+        if (launch.softmaxScaleLog2 < 0) {
+            negateTile(Qs, queryBytes);
+            __syncthreads();
+        }
 
         const FragmentReader<D> Q(Qs, laneRowA(lane), laneHalfA(lane));
         const FragmentReader<D> K0(ring, laneRowB(lane), laneHalfB(lane));
@@ -86,7 +90,7 @@ struct SplitKeysForward {
             steps.scores(Q, K0.advanced(slot * 2 * tileBytes));
             if (plan.visibleKeys(query(0)).upper < (j + 1) * tileKeys)
                 steps.maskTile([&](int row) { return plan.visibleKeys(query(row)); }, j * tileKeys, lane);
-            steps.onlineSoftmax(launch.softmaxScaleLog2);
+            steps.onlineSoftmax(launch.positiveScaleLog2);
             steps.accumulate(V0.advanced(slot * 2 * tileBytes));
             slot = slot + 1 == Stages ? 0 : slot + 1;
         }

@@ -63,10 +63,18 @@ struct TilePlan {
     __device__ TileRange keyTiles(int i) const { return covering(visibleKeys(queries(i)), KeyTile); }
 
     // The query tiles that visit key tile j, in order.
-    __device__ TileRange queryTiles(int j) const {
-        TileRange k = keys(j);
+    __device__ TileRange queryTiles(int j) const { return covering(queriesOfKeys(keys(j)), QueryTile); }
+
+    // The query rows that see at least one of these keys.
+    __device__ TileRange queriesOfKeys(TileRange k) const {
         if (k.isEmpty()) return {0, 0};
-        return covering({visibleQueries(k.lower).lower, visibleQueries(k.upper - 1).upper}, QueryTile);
+        return {visibleQueries(k.lower).lower, visibleQueries(k.upper - 1).upper};
+    }
+
+    // The keys of key tile j that at least one query row sees.
+    __device__ TileRange visibleKeysOfTile(int j) const {
+        TileRange k = keys(j), visible = visibleKeys(TileRange{0, queryLength});
+        return {max(k.lower, visible.lower), min(k.upper, visible.upper)};
     }
 
     // MARK: Zones. A tile that is not whole goes through the masking step, which also cuts its edge.

@@ -105,6 +105,7 @@ extension AttentionLaunch {
         pairsAtOnce = 1
         softmaxScale = Float(problem.softmaxScale)
         softmaxScaleLog2 = Float(problem.softmaxScale * 1.4426950408889634)
+        positiveScaleLog2 = max(abs(softmaxScaleLog2), .leastNormalMagnitude)
     }
 }
 #endif

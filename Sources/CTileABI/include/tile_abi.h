@@ -59,6 +59,9 @@ typedef struct {
 
     float softmaxScale;
     float softmaxScaleLog2; // softmaxScale * log2(e)
+    // |softmaxScaleLog2|, at least the smallest normal float: the factor on scores whose maximum is taken before it,
+    // so that the largest stays the largest and -inf stays -inf. The sign of a negative scale goes to Q.
+    float positiveScaleLog2;
 } AttentionLaunch;
 
 // What the launch of one kernel needs to know of it; each entry point has such a constant beside it.
