@@ -1,9 +1,8 @@
 #if CUDA
+import AttentionCUDA
 import AttentionCore
 import CTileABI
 import Testing
-
-@testable import AttentionCUDA
 
 /// What a problem launches; needs no GPU.
 @Suite struct LaunchTableTests {
@@ -76,7 +75,7 @@ import Testing
 
     @Test func everyModule_isAFatBinary() {
         for module in KernelModule.allCases {
-            let image = Base64.decode(module.image)
+            let image = module.deviceCode
             // The magic number of a fat binary.
             #expect(image.prefix(4) == [0x50, 0xed, 0x55, 0xba], "\(module)")
             #expect(image.count > 10_000)

@@ -69,7 +69,7 @@ package struct DeviceOperands: Sendable {
 
 extension AttentionLaunch {
     /// Everything but the working memory.
-    init(_ problem: LaunchProblem, _ operands: DeviceOperands) {
+    package init(_ problem: LaunchProblem, _ operands: DeviceOperands) {
         self.init()
         let shape = problem.shape, bytes = problem.format.byteCount
         query = operands.query.operand

@@ -10,8 +10,11 @@ package enum KernelModule: CaseIterable, Sendable {
     case flashAttention1Forward, flashAttention1Backward, flashAttention2Forward, flashAttention2Backward
     case flashAttention2ForwardF32, flashAttention2BackwardF32, splitKeysForward
 
-    /// The device code, a fat binary in base64.
-    var image: StaticString {
+    /// The device code: a fat binary.
+    package var deviceCode: [UInt8] { Base64.decode(image) }
+
+    /// The same in base64.
+    private var image: StaticString {
         switch self {
         case .naiveForward: EmbeddedKernels.naiveForward
         case .naiveBackward: EmbeddedKernels.naiveBackward
@@ -92,7 +95,7 @@ package final class KernelLibrary: Sendable {
 
     private func load(_ module: KernelModule) throws(AttentionError) -> CUDAModule {
         var handle: CUDAModule?
-        let image = Base64.decode(module.image)
+        let image = module.deviceCode
         try device.driver.check(
             "cuModuleLoadData \(module)", device.driver.functions.moduleLoadData(&handle, image))
         guard let handle else { throw .deviceFailed(call: "cuModuleLoadData", error: "no module") }
