@@ -33,6 +33,9 @@ let package = Package(
         .library(name: "FlashAttention", targets: ["FlashAttention"]),
         .executable(name: "fattn", targets: ["fattn"]),
     ],
+    traits: [
+        .trait(name: "CUDA", description: "A second device: compiles the CUDA kernels, which needs nvcc.")
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
     ],
@@ -44,7 +47,22 @@ let package = Package(
             name: "AttentionCPU",
             dependencies: ["AttentionCore", "TileKernelTable", "CProcessor"]
                 + kernelTargets.map { .init(stringLiteral: $0.name) }),
-        .target(name: "FlashAttention", dependencies: ["AttentionCore", "AttentionCPU"]),
+        // The launch parameters, read by Swift and by nvcc.
+        .target(name: "CTileABI"),
+        .target(name: "CCUDADriver"),
+        .executableTarget(name: "cuda-embed"),
+        .plugin(
+            name: "CompileCUDA", capability: .buildTool(), dependencies: ["cuda-embed"],
+            path: "Sources/CompileCUDA"),
+        // Empty unless the trait CUDA is on.
+        .target(
+            name: "AttentionCUDA", dependencies: ["AttentionCore", "CTileABI", "CCUDADriver"],
+            exclude: ["Kernels"], plugins: ["CompileCUDA"]),
+        .target(
+            name: "FlashAttention",
+            dependencies: [
+                "AttentionCore", "AttentionCPU", .target(name: "AttentionCUDA", condition: .when(traits: ["CUDA"])),
+            ]),
         .target(name: "AttentionVerification", dependencies: ["FlashAttention"]),
         .target(name: "SafeTensors"),
         .executableTarget(
@@ -64,6 +82,7 @@ let package = Package(
         .testTarget(
             name: "FlashAttentionTests",
             dependencies: ["FlashAttention", "AttentionVerification", "CAllocationCounter"]),
+        .testTarget(name: "AttentionCUDATests", dependencies: ["AttentionCUDA", "AttentionCore", "CTileABI"]),
         // Counts what the test program allocates.
         .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
         .testTarget(name: "AttentionVerificationTests", dependencies: ["AttentionVerification"]),

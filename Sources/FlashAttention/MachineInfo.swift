@@ -1,4 +1,7 @@
 import AttentionCPU
+#if CUDA
+import AttentionCUDA
+#endif
 
 /// What the library found out about the machine, and what it can measure of it.
 public enum MachineInfo {
@@ -25,6 +28,38 @@ public enum MachineInfo {
     public static var openBLAS: (version: String, core: String)? {
         guard let blas = try? BLAS.shared() else { return nil }
         return (blas.version, blas.core)
+    }
+
+    /// The NVIDIA GPUs that this program can compute on, at least one.
+    /// - Throws: `AttentionError.deviceUnavailable` that says why there is none.
+    public static func cudaDevices() throws(AttentionError) -> [GPU] {
+        #if CUDA
+        var devices: [GPU] = []
+        for ordinal in 0..<(try CUDADevice.count()) {
+            let device = try CUDADevice(ordinal: ordinal)
+            devices.append(
+                GPU(
+                    name: device.name, computeCapability: device.computeCapability,
+                    multiprocessorCount: device.multiprocessorCount, memoryBytes: device.memoryBytes,
+                    driverVersion: try device.driver.version()))
+        }
+        guard !devices.isEmpty else { throw .deviceUnavailable("the CUDA driver shows no device") }
+        return devices
+        #else
+        throw .deviceUnavailable("not built into this program (trait CUDA)")
+        #endif
+    }
+
+    /// An NVIDIA GPU.
+    public struct GPU: Hashable, Sendable {
+        /// As the driver calls it.
+        public let name: String
+        /// 90 for compute capability 9.0.
+        public let computeCapability: Int
+        public let multiprocessorCount: Int
+        public let memoryBytes: Int
+        /// The CUDA version that the driver supports, 13000 for 13.0.
+        public let driverVersion: Int
     }
 
     /// Measures the multiply-add ceiling: the best of several runs with all threads at work on registers

@@ -25,9 +25,26 @@ private struct MachineReport: Encodable {
     }
 
     struct CUDA: Encodable {
-        let available = false
-        let devices: [String] = []
-        let reason = "not built into this program"
+        let available: Bool
+        let devices: [String]
+        /// Why there is none; empty where there is one.
+        let reason: String
+
+        init() {
+            do {
+                let gpus = try MachineInfo.cudaDevices()
+                available = true
+                devices = gpus.map {
+                    "\($0.name), compute capability \($0.computeCapability / 10).\($0.computeCapability % 10), "
+                        + "\($0.multiprocessorCount) multiprocessors, \($0.memoryBytes >> 20) MiB"
+                }
+                reason = ""
+            } catch {
+                available = false
+                devices = []
+                reason = error.description
+            }
+        }
     }
 
     let cpu = Processor.model
@@ -84,7 +101,7 @@ private struct MachineReport: Encodable {
             "caches     \(cacheText)",
             "kernels    \(kernels); available: \(kernels_available.joined(separator: ", "))",
             "OpenBLAS   \(blas)",
-            "CUDA       \(cuda.reason)",
+            "CUDA       \(cuda.available ? cuda.devices.joined(separator: "; ") : cuda.reason)",
             "system     \(os)",
             "",
         ] + FeatureTable.lines

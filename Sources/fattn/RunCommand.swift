@@ -59,7 +59,7 @@ struct RunCommand: ParsableCommand {
     private var options: AttentionOptions {
         AttentionOptions(
             mask: causal ? .causal(causalAlignment) : .full, softmaxScale: scale, algorithm: algorithm,
-            gemm: gemm, threads: threads, tileSizes: blockSize)
+            device: device, gemm: gemm, threads: threads, tileSizes: blockSize)
     }
 
     private func run<Element: FileElement>(_ file: SafeTensorsFile, _ type: Element.Type) throws {

@@ -32,13 +32,13 @@ struct VerifyCommand: ParsableCommand {
             report(result)
         }
         progress.clear()
-        if name == nil { sayWhatWasLeftOut() }
+        if name == nil && device == .cpu { sayWhatWasLeftOut() }
         say("\(cases.count - failed) passed, \(failed) failed")
         if failed > 0 { throw CommandError.checkFailed("verify: \(failed) of \(cases.count) cases failed") }
     }
 
     private func cases() throws -> [VerificationCase] {
-        guard let name else { return VerificationGrid.cases(quick: quick) }
+        guard let name else { return VerificationGrid.cases(quick: quick, device: device) }
         guard let verificationCase = VerificationCase(name) else {
             throw CommandError.usage("--case: expected a name that verify printed, got '\(name)'")
         }

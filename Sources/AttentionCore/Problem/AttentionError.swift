@@ -16,12 +16,19 @@ public enum AttentionError: Error, Hashable, Sendable, CustomStringConvertible {
     case kernelsUnavailable(expected: String, got: String)
     /// The library asked for is not there.
     case libraryUnavailable(String)
+    /// The device asked for is not there, or this build has no support for it.
+    case deviceUnavailable(String)
+    /// A call to the device's driver failed: which, and the driver's name for what happened.
+    case deviceFailed(call: String, error: String)
     /// The working memory cannot be had.
     case outOfMemory(bytes: Int)
 
     public var description: String {
         switch self {
-        case .invalidShape(let what), .invalidOption(let what), .libraryUnavailable(let what): what
+        case .invalidShape(let what), .invalidOption(let what), .libraryUnavailable(let what),
+            .deviceUnavailable(let what):
+            what
+        case .deviceFailed(let call, let error): "\(call): \(error)"
         case .shapeMismatch(let operand, let expected, let got):
             "\(operand): expected shape \(expected), got \(got)"
         case .invalidStrides(let operand, let expected, let got):

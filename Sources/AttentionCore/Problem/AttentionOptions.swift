@@ -6,6 +6,8 @@ public struct AttentionOptions: Hashable, Sendable {
     public var softmaxScale: Double?
     /// How to compute; every algorithm gives the same function.
     public var algorithm: AttentionAlgorithm
+    /// Where to compute. A device that is not there is an error, never a silent fall-back.
+    public var device: AttentionDevice
     /// Who multiplies the blocks; the library's own micro-kernels if nil.
     public var gemm: GEMMProvider?
     /// The micro-kernels; the widest that the processor runs if nil, unless the environment variable
@@ -19,12 +21,13 @@ public struct AttentionOptions: Hashable, Sendable {
     /// Options of which every one has a default; see the properties for what nil means.
     public init(
         mask: AttentionMask = .full, softmaxScale: Double? = nil,
-        algorithm: AttentionAlgorithm = .flashAttention2, gemm: GEMMProvider? = nil,
-        kernels: KernelSet? = nil, threads: Int? = nil, tileSizes: TileSizes? = nil
+        algorithm: AttentionAlgorithm = .flashAttention2, device: AttentionDevice = .cpu,
+        gemm: GEMMProvider? = nil, kernels: KernelSet? = nil, threads: Int? = nil, tileSizes: TileSizes? = nil
     ) {
         self.mask = mask
         self.softmaxScale = softmaxScale
         self.algorithm = algorithm
+        self.device = device
         self.gemm = gemm
         self.kernels = kernels
         self.threads = threads
@@ -56,6 +59,13 @@ public enum AttentionAlgorithm: String, Hashable, Sendable, CaseIterable {
     case flashAttention1 = "fa1"
     /// Dao, 2023.
     case flashAttention2 = "fa2"
+}
+
+/// Where attention is computed.
+public enum AttentionDevice: String, Hashable, Sendable, CaseIterable {
+    case cpu
+    /// The first NVIDIA GPU, in a build with the trait `CUDA`.
+    case cuda
 }
 
 /// Who multiplies the blocks on the CPU.

@@ -21,6 +21,7 @@ extension VerificationCase: CustomStringConvertible, LosslessStringConvertible {
         if let scale = problem.softmaxScale { parts.append("scale=\(scale)") }
         if let lengths = problem.keyLengths { parts.append("lengths=" + list(lengths)) }
         if problem.inputs != .normal { parts.append("inputs=" + problem.inputs.rawValue) }
+        if device != .cpu { parts.append(device.rawValue) }
         if layout != .bhnd { parts.append(layout.rawValue) }
         if padding != 0 { parts.append("padding=\(padding)") }
         if threads != 2 { parts.append("threads=\(threads)") }
@@ -54,6 +55,7 @@ extension VerificationCase: CustomStringConvertible, LosslessStringConvertible {
         switch parts[0] {
         case "causal" where parts.count == 1: problem.mask = .causal(.bottomRight)
         case "causal-top-left" where parts.count == 1: problem.mask = .causal(.topLeft)
+        case "cuda" where parts.count == 1: device = .cuda
         case "scale":
             guard let scale = Double(value) else { return false }
             problem.softmaxScale = scale

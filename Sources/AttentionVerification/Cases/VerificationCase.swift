@@ -14,6 +14,8 @@ public struct VerificationCase: Hashable, Sendable {
     public var pass: Pass
     public var element: ElementType
     public var algorithm: AttentionAlgorithm
+    /// On a GPU, `gemm`, `kernels` and `threads` mean nothing.
+    public var device: AttentionDevice = .cpu
     public var gemm: GEMMProvider
     public var kernels: KernelSet
     public var problem: Problem
@@ -58,7 +60,7 @@ public struct VerificationCase: Hashable, Sendable {
     /// The options with which the library is to compute the case.
     public var options: AttentionOptions {
         AttentionOptions(
-            mask: problem.mask, softmaxScale: problem.softmaxScale, algorithm: algorithm, gemm: gemm,
-            kernels: kernels, threads: threads, tileSizes: tileSizes)
+            mask: problem.mask, softmaxScale: problem.softmaxScale, algorithm: algorithm, device: device,
+            gemm: gemm, kernels: kernels, threads: threads, tileSizes: tileSizes)
     }
 }

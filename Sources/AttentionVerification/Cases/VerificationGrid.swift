@@ -18,6 +18,22 @@ public enum VerificationGrid {
         return cases
     }
 
+    /// The same problems on another device: every algorithm and pass, in the one type that it takes from
+    /// host memory.
+    public static func cases(quick: Bool = false, device: AttentionDevice) -> [VerificationCase] {
+        guard device != .cpu else { return cases(quick: quick) }
+        let machine = VerificationMachine(kernelSets: [.generic], providers: [.simd])
+        var seen: Set<VerificationCase> = []
+        return cases(quick: quick, machine: machine).compactMap { entry in
+            var entry = entry
+            entry.device = device
+            entry.threads = 2
+            entry.tileSizes = nil
+            let size = max(entry.problem.shape.headSize, entry.problem.shape.valueHeadSize)
+            return entry.element == .f32 && size <= 256 && seen.insert(entry).inserted ? entry : nil
+        }
+    }
+
     /// How many cases of the whole grid this machine leaves out for want of a GEMM library.
     public static func skipped(quick: Bool = false, machine: VerificationMachine = .current) -> Int {
         var whole = machine

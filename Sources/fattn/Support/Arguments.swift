@@ -3,13 +3,14 @@ import FlashAttention
 import Foundation
 
 /// Where to compute.
-enum Device: String, CaseIterable, ExpressibleByArgument {
-    case cpu, cuda
+typealias Device = AttentionDevice
 
-    /// - Throws: `CommandError.unavailable` for a device that this build does not have.
+extension AttentionDevice: ExpressibleByArgument {
+    /// - Throws: `CommandError.unavailable` for a device that this build or this machine does not have.
     func require() throws {
-        guard self == .cpu else {
-            throw CommandError.unavailable("--device: expected cpu, got cuda, which this build does not have")
+        guard self == .cuda else { return }
+        do { _ = try MachineInfo.cudaDevices() } catch {
+            throw CommandError.unavailable("--device: expected cpu, got cuda: \(error)")
         }
     }
 }

@@ -39,7 +39,8 @@ struct CommandError: Error {
         switch error {
         case .invalidOption: .usage
         case .invalidShape, .shapeMismatch, .invalidStrides, .bufferTooSmall, .invalidKeyLengths: .data
-        case .kernelsUnavailable, .libraryUnavailable, .outOfMemory: .unavailable
+        case .kernelsUnavailable, .libraryUnavailable, .outOfMemory, .deviceUnavailable, .deviceFailed:
+            .unavailable
         }
     }
 }

@@ -1,0 +1,217 @@
+// The named steps of a backward pass on tensor cores, one warp's share of a tile.
+//
+// Scores are computed transposed, keys by rows: Sᵀ = K Qᵀ. A warp then holds P and dS for its keys in the layout
+// of a left operand, and dV += Pᵀ dO and dK += dSᵀ Q take them from registers.
+#pragma once
+
+#include "shared_tile.cuh"
+
+template <int Rows, int Columns>
+__device__ inline void clear(float (&c)[Rows][Columns][4]) {
+#pragma unroll
+    for (int t = 0; t < Rows; ++t)
+#pragma unroll
+        for (int f = 0; f < Columns; ++f)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) c[t][f][e] = 0;
+}
+
+// c += A Bᵀ over Steps × 16 columns: A [16 RowTiles][…] and B [8 Fragments][…], both by rows.
+template <typename T, int Steps, int RowTiles, int Fragments, int Columns>
+__device__ inline void multiplyRows(
+    float (&c)[RowTiles][Fragments][4], const FragmentReader<Columns> &A, const FragmentReader<Columns> &B) {
+#pragma unroll
+    for (int k = 0; k < Steps; ++k) {
+        uint32_t a[RowTiles][4];
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t) loadMatrices(a[t], A.address(k, 16 * t));
+#pragma unroll
+        for (int f = 0; f < Fragments; f += 2) {
+            uint32_t b[4];
+            loadMatrices(b, B.address(k, 8 * f));
+#pragma unroll
+            for (int t = 0; t < RowTiles; ++t) {
+                Format<T>::multiplyAdd(c[t][f], a[t], b[0], b[1]);
+                Format<T>::multiplyAdd(c[t][f + 1], a[t], b[2], b[3]);
+            }
+        }
+    }
+}
+
+// c += A B over Steps × 16 rows of B: A from registers, B [16 Steps][8 Fragments] read transposed.
+template <typename T, int Steps, int RowTiles, int Fragments, int Columns>
+__device__ inline void multiplyRegisters(
+    float (&c)[RowTiles][Fragments][4], const uint32_t (&a)[RowTiles][Steps][4],
+    const FragmentReader<Columns> &B) {
+#pragma unroll
+    for (int k = 0; k < Steps; ++k)
+#pragma unroll
+        for (int f = 0; f < Fragments; f += 2) {
+            uint32_t b[4];
+            loadMatricesTransposed(b, B.address(f / 2, 16 * k));
+#pragma unroll
+            for (int t = 0; t < RowTiles; ++t) {
+                Format<T>::multiplyAdd(c[t][f], a[t][k], b[0], b[1]);
+                Format<T>::multiplyAdd(c[t][f + 1], a[t][k], b[2], b[3]);
+            }
+        }
+}
+
+// c += A B over Steps × 16 columns of A: A [16 RowTiles][…] by rows, B [16 Steps][8 Fragments] read transposed.
+template <typename T, int Steps, int RowTiles, int Fragments, int ColumnsA, int ColumnsB>
+__device__ inline void multiplyColumns(
+    float (&c)[RowTiles][Fragments][4], const FragmentReader<ColumnsA> &A, const FragmentReader<ColumnsB> &B) {
+#pragma unroll
+    for (int k = 0; k < Steps; ++k) {
+        uint32_t a[RowTiles][4];
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t) loadMatrices(a[t], A.address(k, 16 * t));
+#pragma unroll
+        for (int f = 0; f < Fragments; f += 2) {
+            uint32_t b[4];
+            loadMatricesTransposed(b, B.address(f / 2, 16 * k));
+#pragma unroll
+            for (int t = 0; t < RowTiles; ++t) {
+                Format<T>::multiplyAdd(c[t][f], a[t], b[0], b[1]);
+                Format<T>::multiplyAdd(c[t][f + 1], a[t], b[2], b[3]);
+            }
+        }
+    }
+}
+
+// Fragments of a product, rounded, as the left operand of the next one.
+template <typename T, int RowTiles, int Fragments>
+__device__ inline void packOperand(
+    uint32_t (&a)[RowTiles][Fragments / 2][4], const float (&c)[RowTiles][Fragments][4]) {
+#pragma unroll
+    for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+        for (int f = 0; f < Fragments; ++f) {
+            a[t][f / 2][f % 2 * 2] = Format<T>::pack(c[t][f][0], c[t][f][1]);
+            a[t][f / 2][f % 2 * 2 + 1] = Format<T>::pack(c[t][f][2], c[t][f][3]);
+        }
+}
+
+// Writes a left operand to a tile, from where `tile` reads one.
+template <int Columns, int RowTiles, int Steps>
+__device__ inline void storeOperand(const FragmentReader<Columns> &tile, const uint32_t (&a)[RowTiles][Steps][4]) {
+#pragma unroll
+    for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+        for (int k = 0; k < Steps; ++k) storeMatrices(tile.address(k, 16 * t), a[t][k]);
+}
+
+// Rounds fragments, times `factor`, into a tile from (row, column) on.
+template <typename T, int Columns, int RowTiles, int Fragments>
+__device__ inline void storeFragments(
+    uint32_t tile, const float (&c)[RowTiles][Fragments][4], float factor, int row, int column, int lane) {
+#pragma unroll
+    for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+        for (int f = 0; f < Fragments; ++f)
+#pragma unroll
+            for (int r = 0; r < 2; ++r)
+                storeShared32(
+                    tile + SharedTile<Columns>::elementOffset(
+                               row + 16 * t + 8 * r + lane / 4, column + 8 * f + 2 * (lane % 4)),
+                    Format<T>::pack(c[t][f][2 * r] * factor, c[t][f][2 * r + 1] * factor));
+}
+
+// One query's lse in log2 units and delta, twice: those of two neighbouring queries.
+__device__ inline float4 loadRowTerms(uint32_t terms, int query) {
+    float4 pair;
+    asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];"
+                 : "=f"(pair.x), "=f"(pair.y), "=f"(pair.z), "=f"(pair.w)
+                 : "r"(terms + query * 8));
+    return pair;
+}
+
+// Sᵀ becomes Pᵀ = exp2(scale Sᵀ - lse). A row's lse is +inf if it sees no key or does not exist: P = 0.
+template <int RowTiles, int Fragments>
+__device__ inline void probabilities(
+    float (&S)[RowTiles][Fragments][4], uint32_t terms, float scaleLog2, int query, int lane) {
+#pragma unroll
+    for (int f = 0; f < Fragments; ++f) {
+        const float4 pair = loadRowTerms(terms, query + 8 * f + 2 * (lane % 4));
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+            for (int e = 0; e < 4; ++e)
+                S[t][f][e] = exp2Approximate(fmaf(S[t][f][e], scaleLog2, e % 2 ? -pair.z : -pair.x));
+    }
+}
+
+// dPᵀ starts at -delta, to which V dOᵀ is added: that saves a pass.
+template <int RowTiles, int Fragments>
+__device__ inline void startAtDelta(float (&dP)[RowTiles][Fragments][4], uint32_t terms, int query, int lane) {
+#pragma unroll
+    for (int f = 0; f < Fragments; ++f) {
+        const float4 pair = loadRowTerms(terms, query + 8 * f + 2 * (lane % 4));
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) dP[t][f][e] = e % 2 ? -pair.w : -pair.y;
+    }
+}
+
+// dPᵀ - delta becomes dSᵀ = Pᵀ ∘ (dPᵀ - delta).
+template <int RowTiles, int Fragments>
+__device__ inline void scoresGradient(
+    float (&dP)[RowTiles][Fragments][4], const float (&P)[RowTiles][Fragments][4]) {
+#pragma unroll
+    for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+        for (int f = 0; f < Fragments; ++f)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) dP[t][f][e] *= P[t][f][e];
+}
+
+// Zero where the row does not see the key, of Pᵀ and of dSᵀ: chosen, not multiplied, so that a NaN outside the mask
+// stays outside.
+template <typename Plan, int RowTiles, int Fragments>
+__device__ inline void maskTile(
+    float (&c)[RowTiles][Fragments][4], const Plan &plan, int firstQuery, int firstKey, int lane) {
+#pragma unroll
+    for (int f = 0; f < Fragments; ++f)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            const int row = firstQuery + 8 * f + 2 * (lane % 4) + e;
+            const TileRange visible = row < plan.queryLength ? plan.visibleKeys(row) : TileRange{0, 0};
+#pragma unroll
+            for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+                for (int r = 0; r < 2; ++r)
+                    if (!visible.contains(firstKey + 16 * t + 8 * r + lane / 4)) c[t][f][2 * r + e] = 0;
+        }
+}
+
+// dQ += dS K in device memory, one warp's rows and columns. dS [KeyTile][…] and K [KeyTile][D] are both read
+// transposed. `sum` lies in fragments of 16 × 8, four floats a lane, D / 8 fragments a row of them.
+template <typename T, int KeyTile, int RowTiles, int Fragments, int Queries, int D>
+__device__ inline void addQueryGradient(
+    float *sum, const FragmentReader<Queries> &dS, const FragmentReader<D> &K, int lane) {
+    float dQ[RowTiles][Fragments][4];
+    clear(dQ);
+#pragma unroll
+    for (int k = 0; k < KeyTile / 16; ++k) {
+        uint32_t a[RowTiles][4];
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t) loadMatricesTransposed(a[t], dS.address(t, 16 * k));
+#pragma unroll
+        for (int f = 0; f < Fragments; f += 2) {
+            uint32_t b[4];
+            loadMatricesTransposed(b, K.address(f / 2, 16 * k));
+#pragma unroll
+            for (int t = 0; t < RowTiles; ++t) {
+                Format<T>::multiplyAdd(dQ[t][f], a[t], b[0], b[1]);
+                Format<T>::multiplyAdd(dQ[t][f + 1], a[t], b[2], b[3]);
+            }
+        }
+    }
+#pragma unroll
+    for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+        for (int f = 0; f < Fragments; ++f)
+            addToMemory(
+                sum + (t * (D / 8) + f) * 128 + lane * 4, dQ[t][f][0], dQ[t][f][1], dQ[t][f][2], dQ[t][f][3]);
+}

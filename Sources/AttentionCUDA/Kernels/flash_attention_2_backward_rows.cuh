@@ -1,0 +1,109 @@
+// The two row passes around FlashAttention-2's backward kernel: before it delta, after it dQ.
+//
+// Source: Dao, arXiv 2307.08691, Algorithm 2, line 4, and section 3.2.2 for the sum of dQ.
+#pragma once
+
+#include "shared_tile.cuh"
+
+// What the backward pass subtracts to get P from S: the lse in log2 units; +inf for an empty row, so that P = 0.
+__device__ inline float backwardOffset(float logSumExp) {
+    return logSumExp == -INFINITY ? INFINITY : logSumExp * 1.4426950408889634f;
+}
+
+__device__ inline int paddedRowCount(const AttentionLaunch &launch) {
+    return (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
+}
+
+// Before: rowTerms = (lse, delta), and dQ's sum cleared. A block takes 32 rows of one head, eight lanes a row;
+// grid (Nr / 32, B H), 256 threads. D is the bucket of the head size.
+template <typename T, int D>
+struct BackwardPrepare {
+    static constexpr int threads = 256, sharedBytes = 0, rowsPerBlock = 32, queryTile = rowsPerBlock, keyTile = 0;
+
+    __device__ static void run(const AttentionLaunch &launch) {
+        const int lane = threadIdx.x % 8, row = blockIdx.x * rowsPerBlock + threadIdx.x / 8;
+        const int batch = blockIdx.y / launch.heads, head = blockIdx.y % launch.heads;
+        const int64_t paddedRow = int64_t(blockIdx.y) * paddedRowCount(launch) + row;
+        float delta = 0, offset = INFINITY;
+        if (row < launch.queryLength) {
+            const T *dO = Rows<const T>(launch.outputGradient, batch, head).row(row);
+            const T *O = Rows<const T>(launch.output, batch, head).row(row);
+            delta = dot(dO, O, launch.valueHeadSize, launch.vectorised, lane);
+            const float *lse = reinterpret_cast<const float *>(launch.logSumExp);
+            offset = backwardOffset(lse[int64_t(blockIdx.y) * launch.queryLength + row]);
+        }
+#pragma unroll
+        for (int distance = 1; distance < 8; distance *= 2) delta += __shfl_xor_sync(~0u, delta, distance);
+        if (lane == 0) reinterpret_cast<float2 *>(launch.rowTerms)[paddedRow] = make_float2(offset, delta);
+        if (!launch.gradientSum) return;
+        float4 *sum = reinterpret_cast<float4 *>(launch.gradientSum) + (paddedRow - threadIdx.x / 8) * (D / 4);
+#pragma unroll
+        for (int q = 0; q < rowsPerBlock * D / 4 / threads; ++q)
+            sum[q * threads + threadIdx.x] = make_float4(0, 0, 0, 0);
+    }
+
+private:
+    // One lane's part of the product of two rows.
+    __device__ static float dot(const T *a, const T *b, int size, bool vectorised, int lane) {
+        float sum = 0;
+        if constexpr (sizeof(T) == 2) {
+            if (vectorised) {
+                for (int chunk = lane; chunk * 8 < size; chunk += 8) {
+                    const uint4 x = reinterpret_cast<const uint4 *>(a)[chunk];
+                    const uint4 y = reinterpret_cast<const uint4 *>(b)[chunk];
+                    sum += dotPair(x.x, y.x) + dotPair(x.y, y.y) + dotPair(x.z, y.z) + dotPair(x.w, y.w);
+                }
+                return sum;
+            }
+        }
+        for (int d = lane; d < size; d += 8) sum += Format<T>::widen(a[d]) * Format<T>::widen(b[d]);
+        return sum;
+    }
+    __device__ static float dotPair(uint32_t a, uint32_t b) {
+        const float2 x = Format<T>::unpack(a), y = Format<T>::unpack(b);
+        return x.x * y.x + x.y * y.y;
+    }
+};
+
+// After: dQ = scale · sum. The sum lies in fragments of 16 rows × 8 columns, four floats a lane: (row l / 4, columns
+// 2 (l % 4) + {0, 1}), then the same of row l / 4 + 8. A thread gathers eight columns of two rows.
+// Grid (ceil(Nr / queryTile), B H), 256 threads.
+template <typename T, int D>
+struct BackwardFinish {
+    static constexpr int threads = 256, sharedBytes = 0, keyTile = 0;
+    static constexpr int queryTile = threads * 16 / D; // rows that a block surely covers
+
+    __device__ static void run(const AttentionLaunch &launch) {
+        constexpr int fragments = D / 8;
+        const int index = blockIdx.x * threads + threadIdx.x;
+        const int column = index % fragments, pair = index / fragments;
+        const int rowTile = pair / 8, row = rowTile * 16 + pair % 8;
+        if (row >= launch.queryLength || column * 8 >= launch.headSize) return;
+        const int batch = blockIdx.y / launch.heads, head = blockIdx.y % launch.heads;
+        const int64_t firstFragment = int64_t(blockIdx.y) * (paddedRowCount(launch) / 16) * fragments;
+        const float4 *sum = reinterpret_cast<const float4 *>(launch.gradientSum) +
+            (firstFragment + int64_t(rowTile) * fragments + column) * 32 + pair % 8 * 4;
+        uint32_t upper[4], lower[4];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+            const float4 v = sum[e];
+            upper[e] = Format<T>::pack(v.x * launch.softmaxScale, v.y * launch.softmaxScale);
+            lower[e] = Format<T>::pack(v.z * launch.softmaxScale, v.w * launch.softmaxScale);
+        }
+        const Rows<T> dQ(launch.queryGradient, batch, head);
+        write(dQ.row(row) + column * 8, upper, launch, column);
+        if (row + 8 < launch.queryLength) write(dQ.row(row + 8) + column * 8, lower, launch, column);
+    }
+
+private:
+    __device__ static void write(T *target, const uint32_t (&values)[4], const AttentionLaunch &launch, int column) {
+        if (launch.vectorised) {
+            *reinterpret_cast<uint4 *>(target) = make_uint4(values[0], values[1], values[2], values[3]);
+            return;
+        }
+        const T *elements = reinterpret_cast<const T *>(values);
+#pragma unroll
+        for (int e = 0; e < 8; ++e)
+            if (column * 8 + e < launch.headSize) target[e] = elements[e];
+    }
+};

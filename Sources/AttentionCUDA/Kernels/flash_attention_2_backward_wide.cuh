@@ -1,0 +1,130 @@
+// FlashAttention-2, backward, for wide heads: P and dS pass through shared memory.
+//
+// The same steps as flash_attention_2_backward.cu. With D above 128 a warp cannot hold dK and dV of its keys at
+// full width, so the columns of dK and dV are shared out too, and every warp needs P and dS of keys that another
+// one computed: one more barrier a tile. Warps are laid out anew for each product: ScoreWarps of the keys for Sᵀ
+// and dPᵀ, GradientWarps of the keys for dK and dV, QueryWarps of the queries for dQ; the rest share the columns.
+// Shared memory: (2 Bc + 4 Br) D + 2 Br Bc elements of 2 bytes.
+#pragma once
+
+#include "flash_attention_2_backward_queries.cuh"
+
+template <
+    typename T, int D, int QueryTile, int KeyTile, int Warps, int ScoreWarps, int GradientWarps, int QueryWarps>
+struct FlashAttention2BackwardWide {
+    static constexpr int threads = Warps * 32, queryTile = QueryTile, keyTile = KeyTile;
+    static constexpr int scoreRowTiles = KeyTile / ScoreWarps / 16;
+    static constexpr int scoreFragments = QueryTile / (Warps / ScoreWarps) / 8;
+    static constexpr int gradientRowTiles = KeyTile / GradientWarps / 16;
+    static constexpr int gradientFragments = D / (Warps / GradientWarps) / 8;
+    static constexpr int dQRowTiles = QueryTile / QueryWarps / 16;
+    // Above 128 dQ comes in halves of a warp's columns: its accumulators would not fit beside dK and dV.
+    static constexpr int dQParts = D > 128 ? 2 : 1;
+    static constexpr int dQFragments = D / (Warps / QueryWarps) / 8 / dQParts;
+    static constexpr int keyBytes = SharedTile<D>::bytes(KeyTile);
+    static constexpr int queryBytes = SharedTile<D>::bytes(QueryTile);
+    static constexpr int scoreBytes = SharedTile<QueryTile>::bytes(KeyTile);
+    static constexpr int termBytes = QueryTile * 8;
+    static constexpr int sharedBytes = 2 * keyBytes + 4 * queryBytes + 2 * scoreBytes + 2 * termBytes;
+    using Plan = TilePlan<QueryTile, KeyTile>;
+
+    __device__ static void run(const AttentionLaunch &launch) {
+        extern __shared__ __align__(1024) unsigned char memory[];
+        const uint32_t Ks = sharedAddress(memory), Vs = Ks + keyBytes, Qs = Vs + keyBytes;
+        const uint32_t dOs = Qs + 2 * queryBytes, Ps = dOs + 2 * queryBytes, dSs = Ps + scoreBytes;
+        const uint32_t terms = dSs + scoreBytes;
+        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        const int keyTiles = (launch.keyLength + KeyTile - 1) / KeyTile;
+        const BlockOrder order(launch, keyTiles, launch.batch * launch.keyValueHeads);
+        const int j = order.rank;
+        const int batch = order.pair / launch.keyValueHeads, keyHead = order.pair % launch.keyValueHeads;
+        const Plan plan(launch, batch);
+        const TileRange keys = plan.keys(j);
+        const QueryVisits<T, D, QueryTile, KeyTile, threads> visits(launch, plan, batch, keyHead, j);
+        auto loadQueries = [&](auto v, int stage) {
+            visits.load(v, Qs + stage * queryBytes, dOs + stage * queryBytes, terms + stage * termBytes);
+        };
+
+        copyTile<T, D, KeyTile, threads>(
+            Ks, Rows<const T>(launch.key, batch, keyHead), keys.lower, plan.visibleKeysOfTile(j).upper, launch.headSize,
+            launch.vectorised);
+        copyTile<T, D, KeyTile, threads>(
+            Vs, Rows<const T>(launch.value, batch, keyHead), keys.lower, plan.visibleKeysOfTile(j).upper, launch.valueHeadSize,
+            launch.vectorised);
+        if (visits.count > 0) loadQueries(visits.first, 0);
+        commitCopies();
+
+        const int scoreKey = warp % ScoreWarps * scoreRowTiles * 16;
+        const int scoreQuery = warp / ScoreWarps * scoreFragments * 8;
+        const int gradientKey = warp % GradientWarps * gradientRowTiles * 16;
+        const int gradientColumn = warp / GradientWarps * gradientFragments;
+        const int queryRow = warp % QueryWarps * dQRowTiles, queryColumn = warp / QueryWarps * dQFragments * dQParts;
+        const int rowA = laneRowA(lane), halfA = laneHalfA(lane), rowB = laneRowB(lane), halfB = laneHalfB(lane);
+
+        float dK[gradientRowTiles][gradientFragments][4], dV[gradientRowTiles][gradientFragments][4];
+        clear(dK);
+        clear(dV);
+        auto current = visits.first;
+#pragma unroll 1
+        for (int s = 0; s < visits.count; ++s) {
+            const int stage = s & 1;
+            const uint32_t Qi = Qs + stage * queryBytes, dOi = dOs + stage * queryBytes;
+            const uint32_t stageTerms = terms + stage * termBytes;
+            const auto next = visits.next(current);
+            waitForCopies<0>();
+            __syncthreads();
+            if (s + 1 < visits.count) loadQueries(next, stage ^ 1);
+            commitCopies();
+            {
+                float S[scoreRowTiles][scoreFragments][4], dP[scoreRowTiles][scoreFragments][4];
+                uint32_t packed[scoreRowTiles][scoreFragments / 2][4];
+                const FragmentReader<D> K(Ks + SharedTile<D>::bytes(scoreKey), rowA, halfA);
+                const FragmentReader<D> Q(Qi + SharedTile<D>::bytes(scoreQuery), rowB, halfB);
+                const FragmentReader<QueryTile> P(
+                    Ps + SharedTile<QueryTile>::bytes(scoreKey), rowA, scoreQuery / 8 + halfA);
+                const int firstQuery = current.tile * QueryTile + scoreQuery, firstKey = keys.lower + scoreKey;
+                const bool isWhole = plan.isWhole(current.tile, j);
+                clear(S);
+                multiplyRows<T, D / 16>(S, K, Q);
+                probabilities(S, stageTerms, launch.softmaxScaleLog2, scoreQuery, lane);
+                if (!isWhole) maskTile(S, plan, firstQuery, firstKey, lane);
+                packOperand<T>(packed, S);
+                storeOperand(P, packed);
+                startAtDelta(dP, stageTerms, scoreQuery, lane);
+                multiplyRows<T, D / 16>(dP, K.advanced(keyBytes), Q.advanced(2 * queryBytes));
+                scoresGradient(dP, S);
+                if (!isWhole) maskTile(dP, plan, firstQuery, firstKey, lane);
+                packOperand<T>(packed, dP);
+                storeOperand(P.advanced(scoreBytes), packed);
+            }
+            __syncthreads();
+            const FragmentReader<QueryTile> P(Ps + SharedTile<QueryTile>::bytes(gradientKey), rowA, halfA);
+            const FragmentReader<D> dO(dOi, rowA, gradientColumn + halfA);
+            multiplyColumns<T, QueryTile / 16>(dV, P, dO);
+            multiplyColumns<T, QueryTile / 16>(dK, P.advanced(scoreBytes), dO.advanced(Qi - dOi));
+            if (launch.gradientSum)
+#pragma unroll 1
+                for (int part = 0; part < dQParts; ++part) {
+                    const int column = queryColumn + part * dQFragments;
+                    addQueryGradient<T, KeyTile, dQRowTiles, dQFragments>(
+                        visits.gradientSum(current) + (queryRow * (D / 8) + column) * 128,
+                        FragmentReader<QueryTile>(dSs, rowB, queryRow * 2 + halfB),
+                        FragmentReader<D>(Ks, rowA, column + halfA), lane);
+                }
+            current = next;
+        }
+        waitForCopies<0>();
+        __syncthreads();
+
+        // dK and dV leave through the memory of K and V.
+        storeFragments<T, D>(Ks, dK, launch.softmaxScale, gradientKey, gradientColumn * 8, lane);
+        storeFragments<T, D>(Vs, dV, 1, gradientKey, gradientColumn * 8, lane);
+        __syncthreads();
+        storeTile<T, D, KeyTile, threads>(
+            Ks, Rows<T>(launch.keyGradient, batch, keyHead), j * KeyTile, launch.keyLength, launch.headSize,
+            launch.vectorised, threadIdx.x);
+        storeTile<T, D, KeyTile, threads>(
+            Vs, Rows<T>(launch.valueGradient, batch, keyHead), j * KeyTile, launch.keyLength,
+            launch.valueHeadSize, launch.vectorised, threadIdx.x);
+    }
+};

@@ -1,0 +1,140 @@
+// FlashAttention-2, forward, F16 and BF16 on tensor cores.
+//
+// Source: Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning",
+// arXiv 2307.08691, Algorithm 1 and sections 3.2 and 3.3.
+//
+//   1. A block takes one query tile i of one head, Br rows. Its warps share the rows out, not the keys.
+//   2. Load Qi; start with O = 0, l = 0, m = -inf.
+//   3. For each key tile j that the plan gives to i:
+//   4.   load Kj, Vj (a tile ahead, asynchronously)
+//   5.   S = Qi Kjᵀ                                        scores, maskTile
+//   6.   m' = max(m, rowmax S), P = exp(S - m'),
+//        l = e^(m - m') l + rowsum P                       onlineSoftmax
+//   7.   O = e^(m - m') O + P Vj                           rescale, accumulate
+//   8. O = O / l, lse = m + ln l                           finalize
+//
+// Deviations: exp is exp2 with the scale folded in; the rescale of step 7 waits until the maximum has grown by
+// 2^8 (FlashAttention-4's rule; the result is the same function, m being any upper scale); the row sum is summed
+// across lanes once, at the end.
+// Work: 2 Nq Nk (D + Dv) FLOPs a head. Shared memory: (Br + 2 Stages Bc) D elements of 2 bytes.
+#include "block_order.cuh"
+#include "forward_tile_steps.cuh"
+#include "kernel_entry.cuh"
+
+// Stages 2: K and V of the next tile come while this one is computed, one barrier a tile. Stages 1: V comes under
+// the scores and the next K under the softmax, two barriers a tile and half the shared memory.
+template <typename T, int D, int QueryTile, int KeyTile, int Warps, int Stages>
+struct FlashAttention2Forward {
+    static constexpr int threads = Warps * 32, queryTile = QueryTile, keyTile = KeyTile;
+    static constexpr int rowTiles = QueryTile / Warps / 16;
+    static constexpr int queryBytes = SharedTile<D>::bytes(QueryTile);
+    static constexpr int keyBytes = SharedTile<D>::bytes(KeyTile);
+    static constexpr int sharedBytes = queryBytes + 2 * Stages * keyBytes;
+    using Plan = TilePlan<QueryTile, KeyTile>;
+    using Steps = ForwardTileSteps<T, D, KeyTile, rowTiles>;
+
+    __device__ static void run(const AttentionLaunch &launch) {
+        extern __shared__ __align__(1024) unsigned char memory[];
+        const uint32_t Qs = sharedAddress(memory), Ks = Qs + queryBytes, Vs = Ks + Stages * keyBytes;
+        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        const int queryTiles = (launch.queryLength + QueryTile - 1) / QueryTile;
+        const BlockOrder order(launch, queryTiles, launch.batch * launch.heads);
+        const int i = queryTiles - 1 - order.rank;
+        const int batch = order.pair / launch.heads, head = order.pair % launch.heads;
+        const Plan plan(launch, batch);
+        const TileRange rows = plan.queries(i), tiles = plan.keyTiles(i), whole = plan.wholeKeyTiles(i);
+        const int keyHead = head / launch.groupSize;
+        // What no row sees is not read. Computed for each copy: at D 128 no register is left to keep it in.
+        auto keyLimit = [&] {
+            int last = rows.upper - 1;
+            asm volatile("" : "+r"(last));
+            return plan.visibleKeys(last).upper;
+        };
+        const bool vectorised = launch.vectorised;
+        const Rows<const T> Q(launch.query, batch, head);
+        const Rows<const T> K(launch.key, batch, keyHead), V(launch.value, batch, keyHead);
+
+        auto loadKeys = [&](int j, int stage) {
+            copyTile<T, D, KeyTile, threads>(
+                Ks + stage * keyBytes, K, j * KeyTile, keyLimit(), launch.headSize, vectorised);
+        };
+        auto loadValues = [&](int j, int stage) {
+            copyTile<T, D, KeyTile, threads>(
+                Vs + stage * keyBytes, V, j * KeyTile, keyLimit(), launch.valueHeadSize, vectorised);
+        };
+
+        copyTile<T, D, QueryTile, threads>(Qs, Q, rows.lower, rows.upper, launch.headSize, vectorised);
+        if (!tiles.isEmpty()) {
+            loadKeys(tiles.lower, 0);
+            if (Stages == 2) loadValues(tiles.lower, 0);
+        }
+        commitCopies();
+
+        if (launch.softmaxScaleLog2 < 0) {
+            waitForCopies<0>();
+            __syncthreads();
+            negateTile(Qs, queryBytes);
+        }
+
+        const int warpRow = warp * rowTiles * 16;
+        const FragmentReader<D> Qi(Qs + SharedTile<D>::bytes(warpRow), laneRowA(lane), laneHalfA(lane));
+        const FragmentReader<D> K0(Ks, laneRowB(lane), laneHalfB(lane));
+        // A lane reads V, transposed, from the rows and halves from which it reads Q.
+        const FragmentReader<D> V0 = Qi.advanced(Vs - Qs - SharedTile<D>::bytes(warpRow));
+        Steps steps;
+        steps.reset();
+
+        for (int j = tiles.lower; j < tiles.upper; ++j) {
+            const int stage = Stages == 2 ? (j - tiles.lower) & 1 : 0;
+            waitForCopies<0>();
+            __syncthreads();
+            if (Stages == 1) {
+                loadValues(j, 0);
+            } else if (j + 1 < tiles.upper) {
+                loadKeys(j + 1, stage ^ 1);
+                loadValues(j + 1, stage ^ 1);
+            }
+            commitCopies();
+            steps.scores(Qi, Stages == 2 ? K0.advanced(stage * keyBytes) : K0);
+            if (Stages == 1) {
+                waitForCopies<0>();
+                __syncthreads();
+                if (j + 1 < tiles.upper) loadKeys(j + 1, 0);
+                commitCopies();
+            }
+            if (!whole.contains(j))
+                steps.maskTile(
+                    [&](int row) { return plan.visibleKeys(rows.lower + warpRow + row); }, j * KeyTile, lane);
+            steps.onlineSoftmax(launch.positiveScaleLog2);
+            steps.accumulate(Stages == 2 ? V0.advanced(stage * keyBytes) : V0);
+        }
+
+        // Each warp writes O where its own rows of Q lay; nobody else reads those. The barrier is for a tile
+        // without keys, whose copy of Q may still be under way.
+        waitForCopies<0>();
+        __syncthreads();
+        const uint32_t Oi = Qs + SharedTile<D>::bytes(warpRow);
+        float *lse = reinterpret_cast<float *>(launch.logSumExp) +
+            int64_t(order.pair) * launch.queryLength;
+        steps.finalize(Oi, lse, rows.lower + warpRow, rows.upper, lane);
+        __syncwarp();
+        storeTile<T, D, rowTiles * 16, 32>(
+            Oi, Rows<T>(launch.output, batch, head), rows.lower + warpRow, rows.upper,
+            launch.valueHeadSize, vectorised, lane);
+    }
+};
+
+// Br, Bc, warps, stages and blocks a processor for each head size. TFLOP/s on an H100 at N 16k, full, bf16:
+//   D 64   128, 128, 4, 2: 348    128,  64, 4, 2: 325    128, 64, 8, 2: 279
+//   D 128  128,  64, 4, 2: 384    128,  64, 4, 1: 377    128, 64, 8, 2: 289    128, 32, 4, 2: 364
+//   D 256   64,  64, 4, 1: 339    128,  64, 8, 2: 321    128, 64, 8, 1: 292     64, 32, 4, 2: 318
+#define FORWARD(format, T)                                                                                            \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d32, run, 2, FlashAttention2Forward<T, 32, 128, 128, 4, 2>)              \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d64, run, 2, FlashAttention2Forward<T, 64, 128, 128, 4, 2>)              \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d96, run, 2, FlashAttention2Forward<T, 96, 128, 64, 4, 2>)               \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d128, run, 2, FlashAttention2Forward<T, 128, 128, 64, 4, 2>)             \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d192, run, 2, FlashAttention2Forward<T, 192, 64, 64, 4, 1>)              \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d256, run, 2, FlashAttention2Forward<T, 256, 64, 64, 4, 1>)
+
+FORWARD(bf16, __nv_bfloat16)
+FORWARD(f16, __half)

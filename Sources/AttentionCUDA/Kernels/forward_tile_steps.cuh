@@ -1,0 +1,195 @@
+// The named steps of a forward pass on tensor cores, one warp's share of a tile.
+//
+// The steps and their order are those of TileSteps.swift. A warp owns RowTiles × 16 query rows; lane l holds, in
+// fragment f of a row tile, rows l / 4 and l / 4 + 8 and columns 8 f + 2 (l % 4) + {0, 1}: the layout in which
+// mma.sync leaves its result. P in that layout is already the left operand of O += P V, so it never leaves the
+// registers, and a row's statistics meet in four neighbouring lanes: nothing is reduced across warps.
+#pragma once
+
+#include "shared_tile.cuh"
+
+// Growth of the maximum, in log2, below which O is not rescaled. Until then P stays under 2^8, which F32 sums
+// and 16-bit P hold as exactly as values up to 1, and most tiles after the first few skip the pass over O.
+constexpr float rescaleThreshold = 8;
+
+// Q = -Q in a tile of 16-bit elements, for a negative scale; the caller waits before and after.
+__device__ inline void negateTile(uint32_t tile, int bytes) {
+    for (int offset = threadIdx.x * 4; offset < bytes; offset += blockDim.x * 4) {
+        uint32_t pair;
+        asm volatile("ld.shared.b32 %0, [%1];" : "=r"(pair) : "r"(tile + offset));
+        storeShared32(tile + offset, pair ^ 0x80008000u);
+    }
+}
+
+template <typename T, int D, int KeyTile, int RowTiles>
+struct ForwardTileSteps {
+    static constexpr int keyFragments = KeyTile / 8;
+    static constexpr int valueFragments = D / 8;
+
+    float S[RowTiles][keyFragments][4];
+    float O[RowTiles][valueFragments][4];
+    float m[RowTiles][2]; // row maximum in log2 units, as of the last rescale
+    float l[RowTiles][2]; // this lane's part of the row sum
+
+    __device__ void reset() {
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t) {
+#pragma unroll
+            for (int f = 0; f < valueFragments; ++f)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) O[t][f][e] = 0;
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                m[t][r] = -INFINITY;
+                l[t][r] = 0;
+            }
+        }
+    }
+
+    // S = Q Kᵀ. Q: [16 RowTiles][D], K: [KeyTile][D].
+    __device__ void scores(const FragmentReader<D> &Q, const FragmentReader<D> &K) {
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+            for (int f = 0; f < keyFragments; ++f)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) S[t][f][e] = 0;
+#pragma unroll
+        for (int k = 0; k < D / 16; ++k) {
+            uint32_t q[RowTiles][4];
+#pragma unroll
+            for (int t = 0; t < RowTiles; ++t) loadMatrices(q[t], Q.address(k, 16 * t));
+#pragma unroll
+            for (int f = 0; f < keyFragments; f += 2) {
+                uint32_t key[4];
+                loadMatrices(key, K.address(k, 8 * f));
+#pragma unroll
+                for (int t = 0; t < RowTiles; ++t) {
+                    Format<T>::multiplyAdd(S[t][f], q[t], key[0], key[1]);
+                    Format<T>::multiplyAdd(S[t][f + 1], q[t], key[2], key[3]);
+                }
+            }
+        }
+    }
+
+    // S = -inf where the row does not see the key. `visibleKeys` takes a row of the warp's.
+    template <typename VisibleKeys>
+    __device__ void maskTile(VisibleKeys visibleKeys, int firstKey, int lane) {
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                const TileRange visible = visibleKeys(16 * t + 8 * r + lane / 4);
+#pragma unroll
+                for (int f = 0; f < keyFragments; ++f)
+#pragma unroll
+                    for (int c = 0; c < 2; ++c) {
+                        int key = firstKey + 8 * f + 2 * (lane % 4) + c;
+                        if (!visible.contains(key)) S[t][f][2 * r + c] = -INFINITY;
+                    }
+            }
+    }
+
+    // m = max(m, rowmax S); S becomes P = exp2(scale S - m); l gains its row sums.
+    __device__ void onlineSoftmax(float scaleLog2) {
+        float correction[RowTiles][2];
+        bool grew = false;
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                float maximum = -INFINITY;
+#pragma unroll
+                for (int f = 0; f < keyFragments; ++f)
+                    maximum = fmaxf(maximum, fmaxf(S[t][f][2 * r], S[t][f][2 * r + 1]));
+                maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, 1));
+                maximum = fmaxf(maximum, __shfl_xor_sync(~0u, maximum, 2));
+                float candidate = maximum * scaleLog2, old = m[t][r];
+                bool grows = candidate > old + rescaleThreshold;
+                m[t][r] = grows ? candidate : old;
+                correction[t][r] = grows ? exp2Approximate(old - candidate) : 1.0f;
+                grew |= grows;
+            }
+        if (__any_sync(~0u, grew)) rescale(correction);
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                // A row that has seen no key: -inf - -inf would be NaN.
+                float subtrahend = m[t][r] == -INFINITY ? 0 : m[t][r];
+                float sum = 0;
+#pragma unroll
+                for (int f = 0; f < keyFragments; ++f)
+#pragma unroll
+                    for (int c = 0; c < 2; ++c) {
+                        float p = exp2Approximate(fmaf(S[t][f][2 * r + c], scaleLog2, -subtrahend));
+                        S[t][f][2 * r + c] = p;
+                        sum += p;
+                    }
+                l[t][r] += sum;
+            }
+    }
+
+    // O and l move to the new maximum.
+    __device__ void rescale(const float (&correction)[RowTiles][2]) {
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                l[t][r] *= correction[t][r];
+#pragma unroll
+                for (int f = 0; f < valueFragments; ++f) {
+                    O[t][f][2 * r] *= correction[t][r];
+                    O[t][f][2 * r + 1] *= correction[t][r];
+                }
+            }
+    }
+
+    // O += P V. V: [KeyTile][D], read transposed.
+    __device__ void accumulate(const FragmentReader<D> &V) {
+#pragma unroll
+        for (int k = 0; k < KeyTile / 16; ++k) {
+            uint32_t p[RowTiles][4];
+#pragma unroll
+            for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+                for (int h = 0; h < 2; ++h) {
+                    const float(&s)[4] = S[t][2 * k + h];
+                    p[t][2 * h] = Format<T>::pack(s[0], s[1]);
+                    p[t][2 * h + 1] = Format<T>::pack(s[2], s[3]);
+                }
+#pragma unroll
+            for (int f = 0; f < valueFragments; f += 2) {
+                uint32_t value[4];
+                loadMatricesTransposed(value, V.address(f / 2, 16 * k));
+#pragma unroll
+                for (int t = 0; t < RowTiles; ++t) {
+                    Format<T>::multiplyAdd(O[t][f], p[t], value[0], value[1]);
+                    Format<T>::multiplyAdd(O[t][f + 1], p[t], value[2], value[3]);
+                }
+            }
+        }
+    }
+
+    // O = O / l, rounded into `tile` from its row 0; lse = m + ln l. An empty row: O = 0, lse = -inf.
+    __device__ void finalize(uint32_t tile, float *logSumExp, int firstRow, int rowLimit, int lane) {
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                float sum = l[t][r];
+                sum += __shfl_xor_sync(~0u, sum, 1);
+                sum += __shfl_xor_sync(~0u, sum, 2);
+                float inverse = sum == 0 ? 0 : 1 / sum;
+                int row = 16 * t + 8 * r + lane / 4;
+                if (lane % 4 == 0 && firstRow + row < rowLimit)
+                    logSumExp[firstRow + row] =
+                        sum == 0 ? -INFINITY : (m[t][r] + log2f(sum)) * 0.6931471805599453f;
+#pragma unroll
+                for (int f = 0; f < valueFragments; ++f)
+                    storeShared32(
+                        tile + SharedTile<D>::elementOffset(row, 8 * f + 2 * (lane % 4)),
+                        Format<T>::pack(O[t][f][2 * r] * inverse, O[t][f][2 * r + 1] * inverse));
+            }
+    }
+};

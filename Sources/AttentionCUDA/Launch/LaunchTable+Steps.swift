@@ -1,0 +1,114 @@
+#if CUDA
+import AttentionCore
+
+/// The one place that says which kernels an algorithm's passes are.
+extension LaunchProblem {
+    private var heads: Int { shape.batch * shape.heads }
+    private var keyHeads: Int { shape.batch * shape.keyValueHeads }
+    private var bucketName: String { "\(format.rawValue)_d\(bucket ?? 0)" }
+    private var isF32: Bool { format == .f32 }
+
+    /// Forward, in order.
+    package var forwardSteps: [LaunchStep] {
+        let f = format.rawValue, s = shape
+        switch algorithm {
+        case .naive:
+            return [
+                step("naive_scores_\(f)", .naiveForward, .tiles(s.keyLength, s.queryLength, heads: heads)),
+                step("naive_softmax", .naiveForward, .rows(s.queryLength, heads: heads)),
+                step("naive_output_\(f)", .naiveForward, .tiles(s.valueHeadSize, s.queryLength, heads: heads)),
+            ]
+        case .onlineSoftmax:
+            return [step("online_forward_\(f)", .onlineSoftmaxForward, .rows(s.queryLength, heads: heads))]
+        case .flashAttention1:
+            return [step("fa1_forward_\(bucketName)", .flashAttention1Forward, .fixed(Grid(heads)))]
+        case .flashAttention2 where splitsKeys:
+            let rowTiles = (s.queryLength * s.groupSize + 15) / 16
+            return [
+                step(
+                    "split_forward_\(bucketName)", .splitKeysForward,
+                    .fixed(Grid(splits, s.keyValueHeads, s.batch * rowTiles))),
+                step("split_merge_\(f)", .splitKeysForward, .fixed(Grid(s.rowCount))),
+            ]
+        case .flashAttention2:
+            return [
+                step(
+                    "fa2_forward_\(bucketName)", isF32 ? .flashAttention2ForwardF32 : .flashAttention2Forward,
+                    .queryTiles(rows: s.queryLength, heads: heads), pairs: heads, pairBytes: keyBytes)
+            ]
+        }
+    }
+
+    /// Backward, in order.
+    package var backwardSteps: [LaunchStep] {
+        let f = format.rawValue, s = shape
+        let tiles = GridRule.tiles(s.keyLength, s.queryLength, heads: heads)
+        let queries = GridRule.rows(s.queryLength, heads: heads)
+        switch algorithm {
+        case .naive:
+            return [
+                prepare, step("naive_scores_\(f)", .naiveForward, tiles),
+                step("naive_probabilities", .naiveBackward, queries),
+                step(
+                    "naive_value_gradient_\(f)", .naiveBackward,
+                    .tiles(s.valueHeadSize, s.keyLength, heads: keyHeads)),
+                step("naive_scores_gradient_\(f)", .naiveBackward, tiles),
+                step("naive_key_gradient_\(f)", .naiveBackward, .tiles(s.headSize, s.keyLength, heads: keyHeads)),
+                step(
+                    "naive_query_gradient_\(f)", .naiveBackward, .tiles(s.headSize, s.queryLength, heads: heads)),
+            ]
+        case .onlineSoftmax:
+            return [
+                prepare, step("online_backward_query_\(f)", .onlineSoftmaxBackward, queries),
+                step("online_backward_keys_\(f)", .onlineSoftmaxBackward, .rows(s.keyLength, heads: keyHeads)),
+            ]
+        case .flashAttention1:
+            return [
+                prepare, step("fa1_backward_\(bucketName)", .flashAttention1Backward, .fixed(Grid(keyHeads))),
+            ]
+        case .flashAttention2:
+            let module: KernelModule = isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward
+            let main = step(
+                "fa2_backward_\(bucketName)", module, .keyTiles(keys: s.keyLength, heads: keyHeads),
+                pairs: keyHeads, pairBytes: queryBytes)
+            let query =
+                deterministic
+                ? step(
+                    "fa2_backward_query_\(bucketName)", module, .queryTiles(rows: s.queryLength, heads: heads),
+                    pairs: heads, pairBytes: keyBytes)
+                : step("fa2_backward_finish_\(bucketName)", module, .rows(paddedRows, heads: heads))
+            return [prepare, main, query]
+        }
+    }
+
+    /// lse and delta of every row, and dQ's sum cleared where there is one.
+    private var prepare: LaunchStep {
+        // FA1 has fewer buckets, each of them one of FA2's.
+        step(
+            "fa2_backward_prepare_\(bucketName)", isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward,
+            .rows(paddedRows, heads: heads))
+    }
+
+    /// What all query tiles of one head read.
+    private var keyBytes: Int {
+        shape.keyLength * (shape.headSize + shape.valueHeadSize) * format.byteCount / max(shape.groupSize, 1)
+    }
+    /// What all key tiles of one key/value head read.
+    private var queryBytes: Int {
+        shape.queryLength * (shape.headSize + shape.valueHeadSize) * format.byteCount * shape.groupSize
+    }
+
+    private func step(
+        _ name: String, _ module: KernelModule, _ grid: GridRule, pairs: Int = 1, pairBytes: Int = 0
+    ) -> LaunchStep {
+        LaunchStep(name: name, module: module, grid: grid, pairs: pairs, pairBytes: pairBytes)
+    }
+}
+
+extension LaunchStep {
+    /// Heads whose blocks run side by side: as many as a third of an H100's L2 holds, one without a mask.
+    package func pairsAtOnce(_ mask: AttentionMask) -> Int {
+        mask == .full ? 1 : max(1, min(pairs, (16 << 20) / max(pairBytes, 1)))
+    }
+}
+#endif

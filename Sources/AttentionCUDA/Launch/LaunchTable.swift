@@ -1,0 +1,114 @@
+#if CUDA
+import AttentionCore
+import CTileABI
+
+/// The formats that the kernels compute in, as their names have them.
+package enum KernelFormat: String, Hashable, Sendable {
+    case bf16, f16, f32
+
+    package var byteCount: Int { self == .f32 ? 4 : 2 }
+}
+
+/// One attention problem on a device: what selects its kernels.
+package struct LaunchProblem: Hashable, Sendable {
+    package var shape: AttentionShape
+    package var mask: AttentionMask
+    package var softmaxScale: Double
+    package var algorithm: AttentionAlgorithm
+    package var format: KernelFormat
+    /// dQ without atomics; F32 is always so.
+    package var deterministic: Bool
+    /// Ranges that the keys are split into when decoding; 1 does not split.
+    package var splits: Int
+
+    /// - Parameters:
+    ///   - multiprocessorCount: of the device, which decides how far keys are split.
+    package init(
+        shape: AttentionShape, mask: AttentionMask, softmaxScale: Double, algorithm: AttentionAlgorithm,
+        format: KernelFormat, deterministic: Bool, multiprocessorCount: Int
+    ) {
+        self.shape = shape
+        self.mask = mask
+        self.softmaxScale = softmaxScale
+        self.algorithm = algorithm
+        self.format = format
+        self.deterministic = deterministic || format == .f32
+        splits = Self.splits(shape, algorithm, format, multiprocessorCount)
+    }
+
+    /// Keys are split when a group's query rows fit one tile and the heads alone leave processors idle: into
+    /// two blocks a processor, each with at least 256 keys.
+    private static func splits(
+        _ shape: AttentionShape, _ algorithm: AttentionAlgorithm, _ format: KernelFormat, _ processors: Int
+    ) -> Int {
+        let rows = shape.queryLength * shape.groupSize
+        let heads = shape.batch * shape.keyValueHeads
+        guard algorithm == .flashAttention2, format != .f32, rows <= 16, heads > 0 else { return 1 }
+        return max(1, min(2 * processors / heads, shape.keyLength / 256))
+    }
+
+    /// Whether the forward pass splits the keys.
+    package var splitsKeys: Bool { splits > 1 }
+
+    /// The smallest head size with a kernel of its own that holds both D and Dv; nil above 256.
+    package var bucket: Int? {
+        let size = max(shape.headSize, shape.valueHeadSize)
+        let buckets = algorithm == .flashAttention1 ? [64, 128, 256] : [32, 64, 96, 128, 192, 256]
+        return buckets.first { $0 >= size }
+    }
+
+    /// Query rows of the working memory: Nq rounded up.
+    package var paddedRows: Int {
+        let padding = Int(TileRowPadding)
+        return (shape.queryLength + padding - 1) / padding * padding
+    }
+
+    /// What the device does not compute, by name; nil if it does.
+    package var refusal: String? {
+        if bucket == nil {
+            return "cuda: expected head sizes up to 256, got D = \(shape.headSize) and Dv = \(shape.valueHeadSize)"
+        }
+        let heads = shape.batch * shape.heads, length = max(shape.queryLength, shape.keyLength)
+        // A grid's second and third dimensions end at 65 535, and rows are counted in 32 bits.
+        if heads > 65_535 { return "cuda: expected B · H up to 65535, got \(heads)" }
+        if length > 1 << 24 { return "cuda: expected lengths up to \(1 << 24), got \(length)" }
+        return nil
+    }
+}
+
+/// One kernel of a pass.
+package struct LaunchStep: Hashable, Sendable {
+    package var name: String
+    package var module: KernelModule
+    /// The blocks, once the kernel's tile sizes are known.
+    package var grid: GridRule
+    /// Heads whose blocks share their keys (or queries): sets pairsAtOnce.
+    package var pairs: Int
+    package var pairBytes: Int
+}
+
+/// How a launch's blocks follow from its kernel's tiles.
+package enum GridRule: Hashable, Sendable {
+    /// One block a tile of so many query rows, times heads, in one dimension.
+    case queryTiles(rows: Int, heads: Int)
+    /// One block a tile of so many keys, times heads, in one dimension.
+    case keyTiles(keys: Int, heads: Int)
+    /// Query tiles by heads.
+    case rows(Int, heads: Int)
+    /// Key tiles by query tiles by heads; columns instead of keys for a product's tiles of 64.
+    case tiles(Int, Int, heads: Int)
+    case fixed(Grid)
+
+    package func grid(_ geometry: TileKernelGeometry) -> Grid {
+        func count(_ size: Int, _ tile: Int32) -> Int { (size + Int(tile) - 1) / Int(tile) }
+        return switch self {
+        case .queryTiles(let rows, let heads): Grid(count(rows, geometry.queryTile) * heads)
+        case .keyTiles(let keys, let heads): Grid(count(keys, geometry.keyTile) * heads)
+        case .rows(let rows, let heads): Grid(count(rows, geometry.queryTile), heads)
+        case .tiles(let columns, let rows, let heads):
+            Grid(count(columns, geometry.keyTile), count(rows, geometry.queryTile), heads)
+        case .fixed(let grid): grid
+        }
+    }
+}
+#endif

@@ -1,0 +1,82 @@
+#if CUDA
+import AttentionCore
+import CTileABI
+
+/// The device memory that a pass needs beside its operands.
+package struct WorkingMemory: Hashable, Sendable {
+    /// Floats of each buffer; 0 where the algorithm has none.
+    package var rowTerms = 0, gradientSum = 0, partialOutput = 0, partialLogSumExp = 0
+    package var scores = 0, scoresGradient = 0
+
+    package init(_ problem: LaunchProblem, _ pass: AttentionPass) {
+        let shape = problem.shape, rows = shape.rowCount
+        if problem.algorithm == .naive {
+            scores = rows * shape.keyLength
+            if pass == .backward { scoresGradient = scores }
+        }
+        switch pass {
+        case .forward:
+            if problem.algorithm == .flashAttention1 {
+                partialOutput = rows * shape.valueHeadSize
+                partialLogSumExp = 2 * rows
+            } else if problem.splitsKeys {
+                partialOutput = problem.splits * rows * shape.valueHeadSize
+                partialLogSumExp = problem.splits * rows
+            }
+        case .backward:
+            let paddedRows = shape.batch * shape.heads * problem.paddedRows
+            rowTerms = 2 * paddedRows
+            if problem.algorithm == .flashAttention1 { gradientSum = rows * shape.headSize }
+            if problem.algorithm == .flashAttention2, !problem.deterministic {
+                gradientSum = paddedRows * (problem.bucket ?? 0)
+            }
+        }
+    }
+
+    package var byteCount: Int {
+        4 * (rowTerms + gradientSum + partialOutput + partialLogSumExp + scores + scoresGradient)
+    }
+
+    /// Takes the buffers from the stream's pool; they live as long as what is returned.
+    func allocate(
+        _ launch: inout AttentionLaunch, on stream: CUDAStream
+    ) throws(AttentionError) -> [DeviceMemory] {
+        var kept: [DeviceMemory] = []
+        func take(_ floats: Int) throws(AttentionError) -> UInt64 {
+            guard floats > 0 else { return 0 }
+            let memory = try DeviceMemory(byteCount: 4 * floats, on: stream)
+            kept.append(memory)
+            return memory.address
+        }
+        launch.rowTerms = try take(rowTerms)
+        launch.gradientSum = try take(gradientSum)
+        launch.partialOutput = try take(partialOutput)
+        launch.partialLogSumExp = try take(partialLogSumExp)
+        launch.scores = try take(scores)
+        launch.scoresGradient = try take(scoresGradient)
+        return kept
+    }
+}
+
+extension KernelLibrary {
+    /// Queues one pass of a problem. The operands must live until the stream has done it.
+    package func run(
+        _ problem: LaunchProblem, _ pass: AttentionPass, _ operands: DeviceOperands, on stream: CUDAStream
+    ) throws(AttentionError) {
+        var launch = AttentionLaunch(problem, operands)
+        let kept = try WorkingMemory(problem, pass).allocate(&launch, on: stream)
+        // The pool takes memory back in the order of the stream, after the kernels.
+        defer { withExtendedLifetime(kept) {} }
+        for step in pass == .forward ? problem.forwardSteps : problem.backwardSteps {
+            var parameters = launch
+            parameters.pairsAtOnce = Int32(step.pairsAtOnce(problem.mask))
+            // FA1 clears its sum itself, which lies otherwise than FA2's.
+            if step.name.hasPrefix("fa2_backward_prepare"), problem.algorithm == .flashAttention1 {
+                parameters.gradientSum = 0
+            }
+            let kernel = try kernel(step.name, in: step.module)
+            try self.launch(kernel, grid: step.grid.grid(kernel.geometry), parameters, on: stream)
+        }
+    }
+}
+#endif

@@ -1,0 +1,97 @@
+#if CUDA
+import AttentionCUDA
+import AttentionCore
+import CTileABI
+import Testing
+
+/// What a problem launches; needs no GPU.
+@Suite struct LaunchTableTests {
+    private func problem(
+        _ algorithm: AttentionAlgorithm = .flashAttention2, format: KernelFormat = .bf16,
+        headSize: Int = 64, valueHeadSize: Int? = nil, queryLength: Int = 100, keyLength: Int = 300,
+        heads: Int = 8, keyValueHeads: Int = 2, deterministic: Bool = false
+    ) -> LaunchProblem {
+        LaunchProblem(
+            shape: AttentionShape(
+                batch: 3, heads: heads, keyValueHeads: keyValueHeads, queryLength: queryLength,
+                keyLength: keyLength, headSize: headSize, valueHeadSize: valueHeadSize),
+            mask: .causal, softmaxScale: 0.125, algorithm: algorithm, format: format,
+            deterministic: deterministic, multiprocessorCount: 132)
+    }
+
+    @Test(arguments: [
+        (1, 1, 32), (32, 32, 32), (33, 8, 64), (8, 80, 96), (128, 128, 128), (129, 3, 192), (199, 256, 256),
+    ])
+    func bucket_holdsBothHeadSizes(_ headSize: Int, _ valueHeadSize: Int, _ bucket: Int) {
+        #expect(problem(headSize: headSize, valueHeadSize: valueHeadSize).bucket == bucket)
+    }
+
+    @Test func headsAbove256_areRefusedByName() throws {
+        let refusal = try #require(problem(headSize: 64, valueHeadSize: 257).refusal)
+        #expect(refusal.contains("Dv = 257"))
+        #expect(problem().refusal == nil)
+    }
+
+    @Test func deterministicMode_hasNoSumOfQueryGradients() {
+        let names = problem(deterministic: true).backwardSteps.map(\.name)
+        #expect(names.last == "fa2_backward_query_bf16_d64")
+        #expect(WorkingMemory(problem(deterministic: true), .backward).gradientSum == 0)
+        #expect(WorkingMemory(problem(), .backward).gradientSum == 3 * 8 * 128 * 64)
+        #expect(problem(format: .f32).deterministic)
+    }
+
+    @Test func fewQueriesOverManyKeys_splitTheKeys() {
+        let decoding = problem(queryLength: 1, keyLength: 16384)
+        #expect(decoding.splitsKeys)
+        #expect(decoding.forwardSteps.map(\.name) == ["split_forward_bf16_d64", "split_merge_bf16"])
+        #expect(!problem().splitsKeys)
+        #expect(!problem(queryLength: 5, keyLength: 16384).splitsKeys)
+    }
+
+    @Test func grids_coverEveryTile() {
+        let geometry = TileKernelGeometry(threads: 128, sharedBytes: 0, queryTile: 64, keyTile: 128)
+        #expect(GridRule.queryTiles(rows: 65, heads: 3).grid(geometry) == Grid(6))
+        #expect(GridRule.keyTiles(keys: 128, heads: 3).grid(geometry) == Grid(3))
+        #expect(GridRule.rows(64, heads: 3).grid(geometry) == Grid(1, 3))
+        #expect(GridRule.tiles(129, 1, heads: 2).grid(geometry) == Grid(2, 1, 2))
+    }
+
+    @Test func parameters_sayWhenCopiesMayBeVectors() {
+        let tensor = DeviceTensorView(
+            address: 256, strides: TensorStrides(batch: 6400, head: 640, row: 64))
+        var odd = tensor
+        odd.strides.row = 65
+        func launch(_ key: DeviceTensorView) -> AttentionLaunch {
+            AttentionLaunch(
+                problem(),
+                DeviceOperands(
+                    query: tensor, key: key, value: tensor, output: tensor, logSumExp: 512, keyLengths: 0))
+        }
+        #expect(launch(tensor).vectorised == 1)
+        #expect(launch(odd).vectorised == 0)
+        #expect(launch(tensor).groupSize == 4)
+        #expect(launch(tensor).mask == Int32(TileMaskCausalBottomRight))
+    }
+
+    @Test func everyModule_isAFatBinary() {
+        for module in KernelModule.allCases {
+            let image = module.deviceCode
+            // The magic number of a fat binary.
+            #expect(image.prefix(4) == [0x50, 0xed, 0x55, 0xba], "\(module)")
+            #expect(image.count > 10_000)
+        }
+    }
+
+    @Test func withoutADriver_theErrorSaysSo() {
+        do {
+            _ = try CUDADriver.shared()
+        } catch {
+            guard case .deviceUnavailable(let reason) = error else {
+                Issue.record("expected deviceUnavailable, got \(error)")
+                return
+            }
+            #expect(reason.contains("CUDA driver"))
+        }
+    }
+}
+#endif
