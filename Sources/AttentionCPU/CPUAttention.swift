@@ -20,7 +20,7 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
         func context(_ pass: AttentionPass) -> CPUContext {
             var context = CPUContext(
                 shape: shape, mask: options.mask, softmaxScale: scale,
-                tiles: TileTuning.sizes(shape, options, pass, scalarSize: kernels.scalarSize),
+                tiles: TileTuning.sizes(options, pass, scalarSize: kernels.scalarSize),
                 threads: threads, kernels: kernels, blas: blas)
             // No memory for workers that would find nothing to do.
             context.threads = max(1, min(threads, context.taskCount))
