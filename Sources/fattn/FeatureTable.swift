@@ -11,7 +11,10 @@ enum FeatureTable {
     static let features: [Feature] =
         there.map {
             Feature(
-                feature: $0, algorithms: ["cpu": AttentionAlgorithm.allCases.map(\.rawValue), "cuda": []])
+                feature: $0, algorithms: [
+                    "cpu": AttentionAlgorithm.allCases.map(\.rawValue),
+                    "cuda": onGPU.contains($0) ? AttentionAlgorithm.allCases.map(\.rawValue) : [],
+                ])
         } + later.map { Feature(feature: $0, algorithms: ["cpu": [], "cuda": []]) }
 
     private static let there = [
@@ -19,6 +22,15 @@ enum FeatureTable {
         "causal, bottom-right or top-left", "seqused_k", "layouts bhnd and bnhd", "GEMM by simd or openblas",
         "bit-identical for any thread count",
     ]
+    #if CUDA
+    /// Of operands in host memory.
+    private static let onGPU: Set = [
+        "forward", "backward", "F32", "Nq ≠ Nk", "GQA and MQA (Hkv < H)", "causal, bottom-right or top-left",
+        "seqused_k", "layouts bhnd and bnhd",
+    ]
+    #else
+    private static let onGPU: Set<String> = []
+    #endif
     private static let later = [
         "F16 and BF16", "window", "softcap", "bias and mask", "ALiBi", "sinks", "dropout",
         "variable lengths (cu_seqlens)", "paged keys (block_table)", "block_mask",
@@ -32,8 +44,10 @@ enum FeatureTable {
         return [table.header]
             + features.map { feature in
                 let onCPU = feature.algorithms["cpu"] ?? []
+                let onCUDA = feature.algorithms["cuda"] ?? []
                 return table.row(
-                    [feature.feature] + algorithms.map { onCPU.contains($0) ? "yes" : "-" } + ["-"])
+                    [feature.feature] + algorithms.map { onCPU.contains($0) ? "yes" : "-" }
+                        + [onCUDA.isEmpty ? "-" : "yes"])
             }
     }
 }
