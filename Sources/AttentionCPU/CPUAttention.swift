@@ -1,6 +1,5 @@
 import AttentionCore
 import CProcessor
-import Synchronization
 
 /// Attention on the CPU: one planned problem, with working memory kept from call to call.
 package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {

@@ -48,12 +48,7 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
     }
 
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
-        let Hkv = c.shape.keyValueHeads
-        parallelTiles(
-            c.shape.batch * Hkv, threads: c.threads, scratch: { memory.worker($0) { Self.scratch(c, &$0) } }
-        ) { task, scratch in
-            head(task / Hkv, task % Hkv, c, x, scratch)
-        }
+        forEachHead(c, memory, of: c.shape.keyValueHeads) { b, hkv, scratch in head(b, hkv, c, x, scratch) }
     }
 
     private static func head(_ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ scratch: Scratch) {

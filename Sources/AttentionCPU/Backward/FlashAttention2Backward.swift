@@ -58,21 +58,15 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
     }
 
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
-        let (B, H, Hkv, Tr, Tc) = (
-            c.shape.batch, c.shape.heads, c.shape.keyValueHeads, c.queryTileCount, c.keyTileCount
-        )
         let shared = memory.shared { Self.shared(c, &$0) }
-        let turns = Turns(shared.turns, count: B * H * Tr)
-        parallelTiles(B * H * Tr, threads: c.threads, scratch: { memory.worker($0) { Self.scratch(c, &$0) } }) {
-            task, scratch in
-            let (b, h, i) = (task / (H * Tr), task / Tr % H, task % Tr)
+        let turns = Turns(shared.turns, count: c.shape.batch * c.shape.heads * c.queryTileCount)
+        forEachQueryTile(c, memory) { b, h, i, scratch in
             let rows = c.plan(b, x.keyLengths).queries(i)
             shared.rows.prepare(rows, b, h, c.shape, x, scratch.steps)
             x.queryGradient.block(b, h, rows).fill(0)
         }
-        parallelTiles(B * Hkv * Tc, threads: c.threads, scratch: { memory.worker($0) { Self.scratch(c, &$0) } }) {
-            task, scratch in
-            keyTile(task % Tc, task / (Hkv * Tc), task / Tc % Hkv, c, x, shared.rows, turns, scratch)
+        forEachKeyTile(c, memory) { b, hkv, j, scratch in
+            keyTile(j, b, hkv, c, x, shared.rows, turns, scratch)
         }
     }
 

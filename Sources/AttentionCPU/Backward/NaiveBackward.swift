@@ -36,7 +36,7 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
         let shared = memory.shared { Self.shared(c, &$0) }
         // 1. P = softmax(S)
-        Forward.forEachQueryTile(c, memory) { b, h, i, scratch in
+        forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
             let P = Forward.rows(shared.P, c, b, h, plan, i)
             Forward.scores(plan, i, c, x.query, b, h, x.key, scratch, into: P)
@@ -48,11 +48,11 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
             }
         }
         // 2. dS = P ∘ (dP − rowsum(P ∘ dP))
-        Forward.forEachQueryTile(c, memory) { b, h, i, scratch in
+        forEachQueryTile(c, memory) { b, h, i, scratch in
             scoreGradient(b, h, i, c, x, shared, scratch)
         }
         // 3. dQ = dS K
-        Forward.forEachQueryTile(c, memory) { b, h, i, scratch in
+        forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
             let dS = Forward.rows(shared.dS, c, b, h, plan, i)
             let dQi = x.queryGradient.block(b, h, plan.queries(i))
@@ -65,13 +65,7 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
             }
         }
         // 4. dV = Pᵀ dO; dK = dSᵀ Q
-        let (Hkv, Tc) = (c.shape.keyValueHeads, c.keyTileCount)
-        parallelTiles(
-            c.shape.batch * Hkv * Tc, threads: c.threads,
-            scratch: { memory.worker($0) { Self.scratch(c, &$0) } }
-        ) { task, scratch in
-            keyTile(task % Tc, task / (Hkv * Tc), task / Tc % Hkv, c, x, shared, scratch)
-        }
+        forEachKeyTile(c, memory) { b, hkv, j, scratch in keyTile(j, b, hkv, c, x, shared, scratch) }
     }
 
     private static func scoreGradient(

@@ -32,14 +32,9 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
     }
 
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
-        let (B, H, Hkv, Tr, Tc) = (
-            c.shape.batch, c.shape.heads, c.shape.keyValueHeads, c.queryTileCount, c.keyTileCount
-        )
         let rows = memory.shared { Self.shared(c, &$0) }
         // 1 and 2: delta and dQ, a task a row.
-        parallelTiles(B * H * Tr, threads: c.threads, scratch: { memory.worker($0) { Self.scratch(c, &$0) } }) {
-            task, scratch in
-            let (b, h, i) = (task / (H * Tr), task / Tr % H, Tr - 1 - task % Tr)
+        forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
             rows.prepare(plan.queries(i), b, h, c.shape, x, scratch.steps, inPlace: true)
             let dQ = x.queryGradient.block(b, h, plan.queries(i))
@@ -53,10 +48,7 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
             }
         }
         // 3: dK and dV, a task a chunk of keys.
-        parallelTiles(B * Hkv * Tc, threads: c.threads, scratch: { memory.worker($0) { Self.scratch(c, &$0) } }) {
-            task, scratch in
-            chunk(task % Tc, task / (Hkv * Tc), task / Tc % Hkv, c, x, rows, scratch)
-        }
+        forEachKeyTile(c, memory) { b, hkv, j, scratch in chunk(j, b, hkv, c, x, rows, scratch) }
     }
 
     private static func chunk(

@@ -55,12 +55,7 @@ enum FlashAttention1Forward<Scalar: CPUScalar>: CPUAlgorithm {
 
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
         let shared = memory.shared { Self.shared(c, &$0) }
-        let H = c.shape.heads
-        parallelTiles(
-            c.shape.batch * H, threads: c.threads, scratch: { memory.worker($0) { Self.scratch(c, &$0) } }
-        ) { task, scratch in
-            head(task / H, task % H, c, x, shared, scratch)
-        }
+        forEachHead(c, memory, of: c.shape.heads) { b, h, scratch in head(b, h, c, x, shared, scratch) }
     }
 
     private static func head(

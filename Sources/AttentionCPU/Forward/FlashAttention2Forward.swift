@@ -51,14 +51,7 @@ enum FlashAttention2Forward<Scalar: CPUScalar>: CPUAlgorithm {
     }
 
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
-        let (H, Tr) = (c.shape.heads, c.queryTileCount)
-        parallelTiles(
-            c.shape.batch * H * Tr, threads: c.threads,
-            scratch: { memory.worker($0) { Self.scratch(c, &$0) } }
-        ) { task, scratch in
-            // Last tiles first: under a causal mask they are the longest.
-            queryTile(Tr - 1 - task % Tr, task / (H * Tr), task / Tr % H, c, x, scratch)
-        }
+        forEachQueryTile(c, memory) { b, h, i, scratch in queryTile(i, b, h, c, x, scratch) }
     }
 
     private static func queryTile(

@@ -74,17 +74,6 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
 
     // MARK: The steps, which the backward pass shares
 
-    static func forEachQueryTile(
-        _ c: CPUContext, _ memory: WorkMemory, _ body: (Int, Int, Int, Scratch) -> Void
-    ) {
-        let (H, Tr) = (c.shape.heads, c.queryTileCount)
-        parallelTiles(
-            c.shape.batch * H * Tr, threads: c.threads, scratch: { memory.worker($0) { Self.scratch(c, &$0) } }
-        ) { task, scratch in
-            body(task / (H * Tr), task / Tr % H, Tr - 1 - task % Tr, scratch)
-        }
-    }
-
     /// The rows of query tile i in a `[B·H·Nq][Nk]` matrix, as far as keys exist.
     static func rows(
         _ S: MutableBlock<Scalar>, _ c: CPUContext, _ b: Int, _ h: Int, _ plan: TilePlan, _ i: Int

@@ -73,22 +73,3 @@ struct WorkMemory {
         return layout(&arena)
     }
 }
-
-/// An algorithm and pass on the CPU. The layouts are run twice: with a counting arena when the problem is
-/// planned, and over the memory when it runs.
-protocol CPUAlgorithm {
-    associatedtype Scalar: CPUScalar
-    associatedtype Operands
-    /// Memory that the workers share, by name.
-    associatedtype Shared
-    /// A worker's own memory, by name.
-    associatedtype Scratch
-
-    static func shared(_ context: CPUContext, _ arena: inout Arena) -> Shared
-    static func scratch(_ context: CPUContext, _ arena: inout Arena) -> Scratch
-    static func run(_ context: CPUContext, _ operands: Operands, _ memory: WorkMemory)
-}
-
-extension CPUAlgorithm where Shared == Void {
-    static func shared(_ context: CPUContext, _ arena: inout Arena) {}
-}
