@@ -7,7 +7,7 @@ import PackageDescription
 func tileKernels(_ isa: String, _ scalar: String, flags: [String] = []) -> Target {
     .target(
         name: "TileKernels\(isa)\(scalar)",
-        dependencies: ["TileKernelTable"],
+        dependencies: ["TileKernelTable", "CVectorInstructions"],
         path: "Sources/TileKernels\(isa)/\(scalar)",
         swiftSettings: [
             .define("KERNEL_\(isa.uppercased())"),
@@ -41,6 +41,8 @@ let package = Package(
     ],
     targets: kernelTargets + [
         .target(name: "TileKernelTable"),
+        // Single instructions that Swift has no spelling for.
+        .target(name: "CVectorInstructions"),
         .target(name: "AttentionCore"),
         .target(name: "CProcessor"),
         .target(

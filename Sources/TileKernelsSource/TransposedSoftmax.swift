@@ -41,35 +41,68 @@ func exponentiateColumns(
 ) {
     let factor = broadcast(Scalar(factor))
     var column = 0
-    while column < n {
-        // Two vectors at a time, or one; never more than there are.
-        let second = column + 2 * lanes <= n ? lanes : 0
-        let o0 = load(scalars(offset) + column)
-        let o1 = load(scalars(offset) + column + second)
-        var row = scalars(s) + column
-        var (t0, t1) = (Vector.zero, Vector.zero)
-        var r = 0
-        while r < m {
-            // Rows are summed in blocks before they join the total: one chain of all m would lose digits.
-            let block = min(16, m - r)
-            var (s0, s1) = (Vector.zero, Vector.zero)
-            for _ in 0..<block {
-                let p0 = exponential(load(row) - o0, factor: factor)
-                if second != 0 {
-                    let p1 = exponential(load(row + lanes) - o1, factor: factor)
-                    store(p1, row + lanes)
-                    s1 += p1
-                }
-                store(p0, row)
-                s0 += p0
-                row += sRow
-            }
-            t0 += s0
-            t1 += s1
-            r += block
-        }
-        if second != 0 { store(t1, scalars(sum) + column + lanes) }
-        store(t0, scalars(sum) + column)
-        column += lanes + second
+    while column + 2 * lanes <= n {
+        exponentiateTwoVectors(
+            m, scalars(s) + column, sRow, factor, scalars(offset) + column, scalars(sum) + column)
+        column += 2 * lanes
     }
+    while column < n {
+        exponentiateVector(
+            m, scalars(s) + column, sRow, factor, scalars(offset) + column, scalars(sum) + column)
+        column += lanes
+    }
+}
+
+// Rows are summed in blocks before they join the total: one chain of all m would lose digits.
+@inline(__always) private var summedAtOnce: Int { 16 }
+
+@inline(__always)
+private func exponentiateTwoVectors(
+    _ m: Int, _ s: UnsafeMutablePointer<Scalar>, _ sRow: Int, _ factor: Vector,
+    _ offset: UnsafePointer<Scalar>, _ sum: UnsafeMutablePointer<Scalar>
+) {
+    let (o0, o1) = (load(offset), load(offset + lanes))
+    var (t0, t1) = (Vector.zero, Vector.zero)
+    var row = s
+    var left = m
+    while left > 0 {
+        var (s0, s1) = (Vector.zero, Vector.zero)
+        for _ in 0..<min(summedAtOnce, left) {
+            let p0 = exponential(load(row) - o0, factor: factor)
+            let p1 = exponential(load(row + lanes) - o1, factor: factor)
+            store(p0, row)
+            store(p1, row + lanes)
+            s0 += p0
+            s1 += p1
+            row += sRow
+        }
+        t0 += s0
+        t1 += s1
+        left -= summedAtOnce
+    }
+    store(t0, sum)
+    store(t1, sum + lanes)
+}
+
+@inline(__always)
+private func exponentiateVector(
+    _ m: Int, _ s: UnsafeMutablePointer<Scalar>, _ sRow: Int, _ factor: Vector,
+    _ offset: UnsafePointer<Scalar>, _ sum: UnsafeMutablePointer<Scalar>
+) {
+    let o = load(offset)
+    var total = Vector.zero
+    var row = s
+    var left = m
+    while left > 0 {
+        var part = Vector.zero
+        for _ in 0..<min(summedAtOnce, left) {
+            let p = exponential(load(row) - o, factor: factor)
+            store(p, row)
+            part += p
+            row += sRow
+        }
+        total += part
+        left -= summedAtOnce
+    }
+    store(total, sum)
 }

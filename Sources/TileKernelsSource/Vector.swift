@@ -2,6 +2,8 @@
 // into the one instruction meant. Measured on Swift 6.3: `pointwiseMax` and `.max()` are scalar loops,
 // and a conversion from floating point to integer is hundreds of instructions.
 
+import CVectorInstructions
+
 #if KERNEL_F64
 typealias Scalar = Double
 typealias ScalarBits = UInt64
@@ -82,8 +84,10 @@ typealias VectorBlock = InlineArray<4, Vector>
 func fma(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector {
     #if KERNEL_GENERIC && arch(x86_64)
     a * b + c
+    #elseif KERNEL_F64
+    vector_f64_multiply_add(a, b, c)
     #else
-    c.addingProduct(a, b)
+    vector_f32_multiply_add(a, b, c)
     #endif
 }
 
