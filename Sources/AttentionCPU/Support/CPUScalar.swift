@@ -12,7 +12,7 @@ import TileKernelsAVX512F64
 
 /// What the CPU implementation needs of a number type. The conformances are concrete, so that the
 /// algorithms below them are compiled for the type and not for a witness table.
-package protocol CPUScalar: AttentionElement {
+package protocol CPUScalar: AttentionScalar {
     /// The micro-kernels of a set, for the caller that knows that the processor runs them.
     static func tileKernels(_ set: KernelSet) -> TileKernelTable
     /// `C = alpha A B + beta C` of BLAS, row-major.

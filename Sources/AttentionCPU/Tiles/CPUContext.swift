@@ -16,7 +16,7 @@ package struct CPUContext: Sendable {
     /// The factor that turns scores into P: the scale's magnitude. A scale of 0 is replaced by a number so small
     /// that P is the same to the last digit: unlike 0 it keeps the −∞ of a masked score, and one can divide
     /// by it.
-    func scoreScale<Scalar: AttentionElement>() -> Scalar { max(Scalar(abs(softmaxScale)), 1e-30) }
+    func scoreScale<Scalar: AttentionScalar>() -> Scalar { max(Scalar(abs(softmaxScale)), 1e-30) }
 
     /// The plan of a batch entry.
     func plan(_ b: Int, _ keyLengths: UnsafeBufferPointer<Int32>?) -> TilePlan {

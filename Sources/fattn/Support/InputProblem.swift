@@ -2,7 +2,7 @@ import FlashAttention
 import SafeTensors
 
 /// A type that a file can hold and attention computes in.
-protocol FileElement: AttentionElement, SafeTensorsScalar {}
+protocol FileElement: AttentionElement, SafeTensorsScalar where Accumulator: SafeTensorsScalar {}
 extension Float: FileElement {}
 extension Double: FileElement {}
 
