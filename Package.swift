@@ -18,7 +18,7 @@ func tileKernels(_ isa: String, _ scalar: String, flags: [String] = []) -> Targe
 
 var kernelTargets = [tileKernels("Generic", "F32"), tileKernels("Generic", "F64")]
 #if arch(x86_64)
-let avx2 = ["-mavx2", "-mfma"]
+let avx2 = ["-mavx2", "-mfma", "-mf16c"]
 let avx512 = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 for scalar in ["F32", "F64"] {
     kernelTargets.append(tileKernels("AVX2", scalar, flags: avx2))

@@ -10,6 +10,8 @@ package struct CPUContext: Sendable {
     /// Workers, each with memory of its own.
     var threads: Int
     let kernels: TileKernelTable
+    /// How blocks of the operands are loaded and stored; nil if they hold what is computed in.
+    let conversion: ElementConversion?
     /// BLAS, if it multiplies the blocks.
     let blas: BLAS?
 
@@ -48,6 +50,11 @@ package struct CPUContext: Sendable {
     /// The row stride of a matrix `[·][Nk]` that is written tile by tile: the last tile may begin anywhere, and
     /// the micro-kernels fill its last vector.
     var paddedScoreColumns: Int { paddedColumns(shape.keyLength + kernels.lanes - 1) }
+
+    /// Memory to load blocks of the operands into; none where they are taken as they lie.
+    func loaded<Scalar>(_ rows: Int, _ columns: Int, _ arena: inout Arena) -> MutableBlock<Scalar> {
+        arena.block(conversion == nil ? 0 : rows, columns, stride: paddedColumns(columns))
+    }
 
     /// Scratch that the GEMMs need for a pass over these tiles.
     var gemmScratch: Int {

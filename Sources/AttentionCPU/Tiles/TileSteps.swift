@@ -4,6 +4,7 @@ import TileKernelTable
 /// The steps on one tile that the algorithms are written in, under the names that the papers give them.
 struct TileSteps<Scalar: CPUScalar> {
     let kernels: TileKernelTable
+    let conversion: ElementConversion?
     let gemm: BlockGEMM<Scalar>
     /// The factor on Q Kᵀ, which dS takes.
     let scale: Double
@@ -12,6 +13,7 @@ struct TileSteps<Scalar: CPUScalar> {
 
     init(_ context: CPUContext, scratch: UnsafeMutablePointer<Scalar>) {
         kernels = context.kernels
+        conversion = context.conversion
         gemm = BlockGEMM(kernels: context.kernels, blas: context.blas, scratch: scratch)
         scale = context.softmaxScale
         scoreScale = context.scoreScale()
@@ -19,6 +21,40 @@ struct TileSteps<Scalar: CPUScalar> {
 
     /// The factor from a difference of scores to the exponent of 2.
     private var exponentFactor: Double { Double(scoreScale) * 1.4426950408889634 }
+
+    // MARK: Loading and storing
+
+    /// A block of an operand as it is computed with: the block itself, or a copy widened into the scratch.
+    func load<Element: CPUElement>(
+        _ block: Block<Element>, into scratch: MutableBlock<Scalar>
+    ) -> Block<Scalar> where Element.Accumulator == Scalar {
+        guard let conversion else { return block.assumingElements(Scalar.self) }
+        let copy = scratch.corner(block.rows, block.columns)
+        conversion.widen(
+            block.rows, block.columns, block.memory, block.stride, copy.memory, copy.stride)
+        return copy.readOnly
+    }
+
+    /// Where the sum that becomes a block of a result is made: in the block itself, or in the scratch.
+    func accumulator<Element: CPUElement>(
+        _ block: MutableBlock<Element>, or scratch: MutableBlock<Scalar>
+    ) -> MutableBlock<Scalar> where Element.Accumulator == Scalar {
+        conversion == nil
+            ? block.assumingElements(Scalar.self) : scratch.corner(block.rows, block.columns)
+    }
+
+    /// Writes a block of a result, rounded once; nothing to do where it was made in place.
+    func store<Element: CPUElement>(
+        _ sum: MutableBlock<Scalar>, to block: MutableBlock<Element>
+    ) where Element.Accumulator == Scalar {
+        if let conversion {
+            conversion.round(
+                block.rows, block.columns, sum.memory, sum.stride, block.memory, block.stride)
+        } else {
+            let block = block.assumingElements(Scalar.self)
+            if block.memory != sum.memory { block.copy(from: sum.readOnly) }
+        }
+    }
 
     // MARK: Scores and softmax
 

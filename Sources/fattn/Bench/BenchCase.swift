@@ -32,7 +32,9 @@ final class BenchCheck<Element: FileElement> {
         let ulp = Double(Element.Accumulator.ulpOfOne)
         let absolute = Element.self == Double.self ? Tolerance.doubleRelative : Tolerance.floatAbsolute
         for error in errors where !SampleCheck<Element>.isWithinTolerance(error) {
-            let allowed = (absolute + 8 * ulp * largestLogSumExp) * max(1, error.magnitude)
+            let allowed =
+                (absolute + 8 * ulp * largestLogSumExp) * max(1, error.magnitude)
+                + Tolerance.rounding(Element.self) * error.magnitude
             if isRandom || error.nonFiniteMismatches > 0 || !(error.maximum <= allowed) {
                 return "\(error.tensor) is off by \(scientific(error.maximum))"
             }

@@ -78,9 +78,12 @@ struct BFloat16Tests {
 
     @Test func elements_areWidenedExactlyAndRoundedToNearest() {
         #expect(BFloat16(rounding: Float(1.00390625)).widened == 1)
-        #expect(Float16(rounding: 1.00048828125).widened == 1)
         // Rounded to Float first, the last of its digits would be lost and the tie go to even.
+        #expect(BFloat16(rounding: 1.00390625 + 0x1p-40).widened == 1.0078125)
+        #if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
+        #expect(Float16(rounding: Float(1.00048828125)).widened == 1)
         #expect(Float16(rounding: 1.00048828125 + 0x1p-40).widened == 1.0009765625)
+        #endif
         #expect(Float(rounding: 1 + 0x1p-24).widened == 1)
         #expect(Double(rounding: 0.1).widened == 0.1)
     }
