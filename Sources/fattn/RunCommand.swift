@@ -106,7 +106,7 @@ private struct ForwardResult<Element: FileElement> {
             output: MutableTensorView(output.buffer, extents: shape.outputExtents, layout: problem.layout),
             logSumExp: logSumExp.buffer, keyLengths: problem.keyLengths?.buffer)
         for row in 0..<shape.rowCount {
-            roundedLogSumExp.buffer[row] = Element.Accumulator(rounding: logSumExp.buffer[row])
+            roundedLogSumExp.buffer[row] = Element.Accumulator.rounding(logSumExp.buffer[row])
         }
     }
 

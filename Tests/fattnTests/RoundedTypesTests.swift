@@ -12,7 +12,7 @@ import Testing
         var (rounded, wide): ([FileTensor], [FileTensor]) = ([], [])
         for (tensor, source) in [("q", "q"), ("k", "k"), ("v", "v"), ("dout", "q")] {
             let elements: [Float] = try read(source, CommandLineTool.sample)
-            let values = elements.map { Element(rounding: Double($0)) }
+            let values = elements.map { Element.rounding(Double($0)) }
             let shape = [2, 12, 128, 32]
             rounded.append(FileTensor(tensor, name, shape, values.withUnsafeBytes { Array($0) }))
             wide.append(FileTensor(tensor, shape, values.map { Double($0.widened) }))

@@ -9,9 +9,9 @@ public protocol AttentionElement: BitwiseCopyable, Hashable, Codable, Sendable {
     /// 0, of positive sign.
     static var zero: Self { get }
     /// The nearest value of the type, the even one of two; an infinity beyond the largest. A NaN stays a NaN.
-    init(rounding value: Accumulator)
+    static func rounding(_ value: Accumulator) -> Self
     /// The same from Double, rounded once.
-    init(rounding value: Double)
+    static func rounding(_ value: Double) -> Self
     /// The same number in the wider type.
     var widened: Accumulator { get }
 }
@@ -19,14 +19,14 @@ public protocol AttentionElement: BitwiseCopyable, Hashable, Codable, Sendable {
 // Swift has no Float16 on Intel Macs.
 #if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
 extension Float16: AttentionElement {
-    public init(rounding value: Float) { self = Float16(value) }
-    public init(rounding value: Double) { self = Float16(value) }
+    public static func rounding(_ value: Float) -> Float16 { Float16(value) }
+    public static func rounding(_ value: Double) -> Float16 { Float16(value) }
     public var widened: Float { Float(self) }
 }
 #endif
 
 extension BFloat16: AttentionElement {
-    public init(rounding value: Float) { self.init(value) }
-    public init(rounding value: Double) { self.init(value) }
+    public static func rounding(_ value: Float) -> BFloat16 { BFloat16(value) }
+    public static func rounding(_ value: Double) -> BFloat16 { BFloat16(value) }
     public var widened: Float { Float(self) }
 }

@@ -15,8 +15,8 @@ public protocol AttentionScalar: AttentionElement, BinaryFloatingPoint, SIMDScal
 }
 
 extension Float: AttentionScalar {
-    public init(rounding value: Float) { self = value }
-    public init(rounding value: Double) { self = Float(value) }
+    public static func rounding(_ value: Float) -> Float { value }
+    public static func rounding(_ value: Double) -> Float { Float(value) }
     public var widened: Float { self }
 
     #if canImport(Darwin)
@@ -32,7 +32,7 @@ extension Float: AttentionScalar {
 }
 
 extension Double: AttentionScalar {
-    public init(rounding value: Double) { self = value }
+    public static func rounding(_ value: Double) -> Double { value }
     public var widened: Double { self }
 
     #if canImport(Darwin)

@@ -73,7 +73,7 @@ struct PlainAttention<Element: AttentionElement> {
         return (keys, weights.map { Self.rounded($0 / sum) }, maximum + logf(sum))
     }
 
-    private static func rounded(_ x: Float) -> Float { Float(Element(rounding: Double(x)).widened) }
+    private static func rounded(_ x: Float) -> Float { Float(Element.rounding(Double(x)).widened) }
 
     private static func dot(_ a: [Float], _ r: Int, _ b: [Float], _ s: Int, _ n: Int) -> Float {
         var sum: Float = 0

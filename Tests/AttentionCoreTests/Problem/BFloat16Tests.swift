@@ -77,14 +77,22 @@ struct BFloat16Tests {
     }
 
     @Test func elements_areWidenedExactlyAndRoundedToNearest() {
-        #expect(BFloat16(rounding: Float(1.00390625)).widened == 1)
+        #expect(BFloat16.rounding(Float(1.00390625)).widened == 1)
         // Rounded to Float first, the last of its digits would be lost and the tie go to even.
-        #expect(BFloat16(rounding: 1.00390625 + 0x1p-40).widened == 1.0078125)
+        #expect(BFloat16.rounding(1.00390625 + 0x1p-40).widened == 1.0078125)
         #if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
-        #expect(Float16(rounding: Float(1.00048828125)).widened == 1)
-        #expect(Float16(rounding: 1.00048828125 + 0x1p-40).widened == 1.0009765625)
+        #expect(Float16.rounding(Float(1.00048828125)).widened == 1)
+        #expect(Float16.rounding(1.00048828125 + 0x1p-40).widened == 1.0009765625)
         #endif
-        #expect(Float(rounding: 1 + 0x1p-24).widened == 1)
-        #expect(Double(rounding: 0.1).widened == 0.1)
+        #expect(Float.rounding(1 + 0x1p-24).widened == 1)
+        #expect(Double.rounding(0.1).widened == 0.1)
+    }
+}
+
+/// That the conformances leave the initialisers of the standard library as they were for others.
+@Suite struct ElementConformanceTests {
+    @Test func initialiserAsAFunction_isNotAmbiguous() {
+        let doubles: [Double] = [1, 2]
+        #expect(doubles.prefix(1).map(Float.init) == [1])
     }
 }
