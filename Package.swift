@@ -3,11 +3,11 @@
 import PackageDescription
 
 /// One set of micro-kernels: the shared source in `Sources/TileKernelsSource`, compiled for one
-/// instruction set and one scalar type. Each target's folder holds a symbolic link to that source.
+/// instruction set and one scalar type; BF16 is pairs of it, multiplied into Float. Each target's folder holds a symbolic link to that source.
 func tileKernels(_ isa: String, _ scalar: String, flags: [String] = []) -> Target {
     .target(
         name: "TileKernels\(isa)\(scalar)",
-        dependencies: ["TileKernelTable"],
+        dependencies: ["TileKernelTable"] + (scalar == "BF16" ? ["CDotProduct"] : []),
         path: "Sources/TileKernels\(isa)/\(scalar)",
         swiftSettings: [
             .define("KERNEL_\(isa.uppercased())"),
@@ -24,6 +24,7 @@ for scalar in ["F32", "F64"] {
     kernelTargets.append(tileKernels("AVX2", scalar, flags: avx2))
     kernelTargets.append(tileKernels("AVX512", scalar, flags: avx512))
 }
+kernelTargets.append(tileKernels("AVX512", "BF16", flags: avx512 + ["-mavx512bf16"]))
 #endif
 
 let package = Package(
@@ -41,6 +42,8 @@ let package = Package(
     ],
     targets: kernelTargets + [
         .target(name: "TileKernelTable"),
+        // Instructions that Swift has no type for.
+        .target(name: "CDotProduct"),
         .target(name: "AttentionCore"),
         .target(name: "CProcessor"),
         .target(

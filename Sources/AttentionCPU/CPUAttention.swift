@@ -20,6 +20,10 @@ package final class CPUAttention<Element: CPUElement>: AttentionBackend {
                 shape: shape, mask: options.mask, softmaxScale: scale,
                 tiles: TileTuning.sizes(options, pass, scalarSize: kernels.scalarSize),
                 threads: threads, kernels: kernels, conversion: Element.conversion(kernelSet), blas: blas)
+            // FlashAttention-2 alone is written for pairs.
+            if options.algorithm == .flashAttention2, blas == nil {
+                context.pairs = Element.pairKernels(kernelSet)
+            }
             // No memory for workers that would find nothing to do.
             context.threads = max(1, min(threads, context.taskCount))
             return context
@@ -113,6 +117,8 @@ package struct ForwardRun<Element: CPUElement> {
         case .naive: WorkspaceLayout(NaiveForward<Element>.self, context)
         case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxForward<Element>.self, context)
         case .flashAttention1: WorkspaceLayout(FlashAttention1Forward<Element>.self, context)
+        case .flashAttention2 where context.pairs != nil:
+            WorkspaceLayout(FlashAttention2PairsForward.self, context)
         case .flashAttention2: WorkspaceLayout(FlashAttention2Forward<Element>.self, context)
         }
     }
@@ -123,7 +129,12 @@ package struct ForwardRun<Element: CPUElement> {
             case .naive: NaiveForward.run(context, operands, memory)
             case .onlineSoftmax: OnlineSoftmaxForward.run(context, operands, memory)
             case .flashAttention1: FlashAttention1Forward.run(context, operands, memory)
-            case .flashAttention2: FlashAttention2Forward.run(context, operands, memory)
+            case .flashAttention2:
+                if context.pairs != nil, let operands = operands as? ForwardOperands<BFloat16> {
+                    FlashAttention2PairsForward.run(context, operands, memory)
+                } else {
+                    FlashAttention2Forward.run(context, operands, memory)
+                }
             }
         }
     }
@@ -141,6 +152,8 @@ package struct BackwardRun<Element: CPUElement> {
         case .naive: WorkspaceLayout(NaiveBackward<Element>.self, context)
         case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxBackward<Element>.self, context)
         case .flashAttention1: WorkspaceLayout(FlashAttention1Backward<Element>.self, context)
+        case .flashAttention2 where context.pairs != nil:
+            WorkspaceLayout(FlashAttention2PairsBackward.self, context)
         case .flashAttention2: WorkspaceLayout(FlashAttention2Backward<Element>.self, context)
         }
     }
@@ -151,7 +164,12 @@ package struct BackwardRun<Element: CPUElement> {
             case .naive: NaiveBackward.run(context, operands, memory)
             case .onlineSoftmax: OnlineSoftmaxBackward.run(context, operands, memory)
             case .flashAttention1: FlashAttention1Backward.run(context, operands, memory)
-            case .flashAttention2: FlashAttention2Backward.run(context, operands, memory)
+            case .flashAttention2:
+                if context.pairs != nil, let operands = operands as? BackwardOperands<BFloat16> {
+                    FlashAttention2PairsBackward.run(context, operands, memory)
+                } else {
+                    FlashAttention2Backward.run(context, operands, memory)
+                }
             }
         }
     }

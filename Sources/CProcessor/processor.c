@@ -29,6 +29,14 @@ bool processor_runs_avx512(void) {
 #endif
 }
 
+bool processor_runs_avx512_bf16(void) {
+#if defined(__x86_64__)
+    return processor_runs_avx512() && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
 long processor_cache_bytes(int level) {
 #if defined(__APPLE__)
     const char *names[] = {"hw.l1dcachesize", "hw.l2cachesize", "hw.l3cachesize"};

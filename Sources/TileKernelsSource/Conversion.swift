@@ -1,7 +1,7 @@
 // Blocks of 16-bit numbers to Float and back. Plain loops over the bits, which the compiler's vectoriser
 // turns into a few instructions a vector.
 
-#if !KERNEL_F64
+#if !KERNEL_F64 && !KERNEL_BF16
 import TileKernelTable
 
 /// F16 of this instruction set.

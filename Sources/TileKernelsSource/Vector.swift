@@ -2,6 +2,10 @@
 // into the one instruction meant. Measured on Swift 6.3: `pointwiseMax` and `.max()` are scalar loops,
 // and a conversion from floating point to integer is hundreds of instructions.
 
+#if KERNEL_BF16
+import CDotProduct
+#endif
+
 #if KERNEL_F64
 typealias Scalar = Double
 typealias ScalarBits = UInt64
@@ -94,6 +98,17 @@ func fma(_ a: Scalar, _ b: Scalar, _ c: Scalar) -> Scalar {
     a * b + c
     #else
     c.addingProduct(a, b)
+    #endif
+}
+
+/// The step of the register tile: `a · b + c`, or where the operands are pairs of BF16 the sum of both products
+/// and c.
+@inline(__always)
+func multiplyAdd(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector {
+    #if KERNEL_BF16
+    dot_product_of_pairs(c, a, b)
+    #else
+    fma(a, b, c)
     #endif
 }
 

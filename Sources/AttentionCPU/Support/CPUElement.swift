@@ -1,9 +1,11 @@
 import AttentionCore
+import CProcessor
 import TileKernelTable
 import TileKernelsGenericF32
 
 #if arch(x86_64)
 import TileKernelsAVX2F32
+import TileKernelsAVX512BF16
 import TileKernelsAVX512F32
 #endif
 
@@ -13,8 +15,14 @@ package protocol CPUElement: AttentionElement where Accumulator: CPUScalar {
     /// How blocks are loaded and stored; nil for a type that attention computes in, whose blocks are taken
     /// as they lie.
     static func conversion(_ set: KernelSet) -> ElementConversion?
+    /// The micro-kernels over pairs of the type, if the set has them and the processor runs them.
+    static func pairKernels(_ set: KernelSet) -> PairKernelTable?
     static func run(_ run: ForwardRun<Self>)
     static func run(_ run: BackwardRun<Self>)
+}
+
+extension CPUElement {
+    package static func pairKernels(_ set: KernelSet) -> PairKernelTable? { nil }
 }
 
 extension Float: CPUElement {
@@ -38,6 +46,14 @@ extension BFloat16: CPUElement {
         #endif
         default: TileKernelsGenericF32.bfloat16Conversion()
         }
+    }
+
+    package static func pairKernels(_ set: KernelSet) -> PairKernelTable? {
+        #if arch(x86_64)
+        set == .avx512 && processor_runs_avx512_bf16() ? TileKernelsAVX512BF16.pairKernels() : nil
+        #else
+        nil
+        #endif
     }
 
     package static func run(_ run: ForwardRun<BFloat16>) { run.execute() }

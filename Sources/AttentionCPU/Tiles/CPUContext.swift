@@ -12,6 +12,8 @@ package struct CPUContext: Sendable {
     let kernels: TileKernelTable
     /// How blocks of the operands are loaded and stored; nil if they hold what is computed in.
     let conversion: ElementConversion?
+    /// The kernels over pairs of BF16, if they multiply the blocks.
+    var pairs: PairKernelTable?
     /// BLAS, if it multiplies the blocks.
     let blas: BLAS?
 

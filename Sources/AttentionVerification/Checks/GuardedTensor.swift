@@ -7,8 +7,8 @@ final class GuardedTensor<Element: AttentionElement> {
     let strides: TensorStrides
     private let memory: UnsafeMutableBufferPointer<Element>
     private let reach: Int
-    /// Odd, so that no row starts on a vector's boundary.
-    private static var margin: Int { 67 }
+    /// No multiple of a vector, so that no row starts on its boundary; even, so that 16-bit elements lie in pairs.
+    private static var margin: Int { 66 }
 
     /// - Parameters:
     ///   - padding: elements between the end of a row and the next.
