@@ -3,7 +3,8 @@
 import PackageDescription
 
 /// One set of micro-kernels: the shared source in `Sources/TileKernelsSource`, compiled for one
-/// instruction set and one scalar type. Each target's folder holds a symbolic link to that source.
+/// instruction set and one scalar type; BF16 is pairs of it, multiplied into Float. Each target's folder holds a
+/// symbolic link to that source.
 func tileKernels(_ isa: String, _ scalar: String, flags: [String] = []) -> Target {
     .target(
         name: "TileKernels\(isa)\(scalar)",
@@ -18,12 +19,13 @@ func tileKernels(_ isa: String, _ scalar: String, flags: [String] = []) -> Targe
 
 var kernelTargets = [tileKernels("Generic", "F32"), tileKernels("Generic", "F64")]
 #if arch(x86_64)
-let avx2 = ["-mavx2", "-mfma"]
+let avx2 = ["-mavx2", "-mfma", "-mf16c"]
 let avx512 = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 for scalar in ["F32", "F64"] {
     kernelTargets.append(tileKernels("AVX2", scalar, flags: avx2))
     kernelTargets.append(tileKernels("AVX512", scalar, flags: avx512))
 }
+kernelTargets.append(tileKernels("AVX512", "BF16", flags: avx512 + ["-mavx512bf16"]))
 #endif
 
 let package = Package(

@@ -2,8 +2,7 @@ import AttentionCore
 import CProcessor
 
 /// Attention on the CPU: one planned problem, with working memory kept from call to call.
-package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
-    package typealias Element = Scalar
+package final class CPUAttention<Element: CPUElement>: AttentionBackend {
     package let configuration: AttentionConfiguration
     private let forwardContext, backwardContext: CPUContext
     private let forwardMemory, backwardMemory: WorkspacePool
@@ -11,7 +10,7 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
     /// - Throws: `AttentionError` when kernels or a library are asked for that are not there.
     package init(shape: AttentionShape, options: AttentionOptions) throws(AttentionError) {
         let kernelSet = try KernelSelection.choose(options.kernels)
-        let kernels = Scalar.tileKernels(kernelSet)
+        let kernels = Element.Accumulator.tileKernels(kernelSet)
         let gemm = options.gemm ?? .simd
         let blas: BLAS? = if gemm == .openblas { try BLAS.shared() } else { nil }
         let threads = options.threads ?? Int(processor_count())
@@ -20,15 +19,19 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
             var context = CPUContext(
                 shape: shape, mask: options.mask, softmaxScale: scale,
                 tiles: TileTuning.sizes(options, pass, scalarSize: kernels.scalarSize),
-                threads: threads, kernels: kernels, blas: blas)
+                threads: threads, kernels: kernels, conversion: Element.conversion(kernelSet), blas: blas)
+            // FlashAttention-2 alone is written for pairs.
+            if options.algorithm == .flashAttention2, blas == nil {
+                context.pairs = Element.pairKernels(kernelSet)
+            }
             // No memory for workers that would find nothing to do.
             context.threads = max(1, min(threads, context.taskCount))
             return context
         }
         forwardContext = context(.forward)
         backwardContext = context(.backward)
-        let forward = ForwardRun<Scalar>.layout(options.algorithm, forwardContext)
-        let backward = BackwardRun<Scalar>.layout(options.algorithm, backwardContext)
+        let forward = ForwardRun<Element>.layout(options.algorithm, forwardContext)
+        let backward = BackwardRun<Element>.layout(options.algorithm, backwardContext)
         forwardMemory = WorkspacePool(forward)
         backwardMemory = WorkspacePool(backward)
         configuration = AttentionConfiguration(
@@ -37,21 +40,21 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
             forwardWorkspaceBytes: forward.byteCount, backwardWorkspaceBytes: backward.byteCount)
     }
 
-    package func forward(_ operands: ForwardOperands<Scalar>) throws(AttentionError) {
+    package func forward(_ operands: ForwardOperands<Element>) throws(AttentionError) {
         guard !operands.output.extents.isEmpty else { return }
         try checkForBLAS([
             ("query", operands.query), ("key", operands.key), ("value", operands.value),
             ("output", operands.output.readOnly),
         ])
         try forwardMemory.withMemory { memory in
-            Scalar.run(
+            Element.run(
                 ForwardRun(
                     algorithm: configuration.algorithm, context: forwardContext, operands: operands,
                     memory: memory))
         }
     }
 
-    package func backward(_ operands: BackwardOperands<Scalar>) throws(AttentionError) {
+    package func backward(_ operands: BackwardOperands<Element>) throws(AttentionError) {
         guard !operands.output.extents.isEmpty else { return clearMissingKeys(operands) }
         try checkForBLAS([
             ("query", operands.query), ("key", operands.key), ("value", operands.value),
@@ -62,7 +65,7 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
         ])
         try backwardMemory.withMemory { memory in
             clearMissingKeys(operands)
-            Scalar.run(
+            Element.run(
                 BackwardRun(
                     algorithm: configuration.algorithm, context: backwardContext, operands: operands,
                     memory: memory))
@@ -71,7 +74,7 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
 
     /// BLAS takes its strides as 32-bit numbers.
     private func checkForBLAS(
-        _ operands: @autoclosure () -> [(String, TensorView<Scalar>)]
+        _ operands: @autoclosure () -> [(String, TensorView<Element>)]
     ) throws(AttentionError) {
         guard forwardContext.blas != nil else { return }
         for (name, view) in operands() where view.extents.length > 1 && view.strides.row > Int(Int32.max) {
@@ -83,7 +86,7 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
 
     /// Keys that do not exist have gradients of 0, and no algorithm visits them; without queries that holds
     /// for every key.
-    private func clearMissingKeys(_ x: BackwardOperands<Scalar>) {
+    private func clearMissingKeys(_ x: BackwardOperands<Element>) {
         let shape = backwardContext.shape
         guard !x.key.extents.isEmpty else { return }
         for b in 0..<shape.batch {
@@ -91,8 +94,8 @@ package final class CPUAttention<Scalar: CPUScalar>: AttentionBackend {
             let missing = (shape.queryLength == 0 ? 0 : length)..<shape.keyLength
             guard !missing.isEmpty else { continue }
             for h in 0..<shape.keyValueHeads {
-                x.keyGradient.block(b, h, missing).fill(0)
-                x.valueGradient.block(b, h, missing).fill(0)
+                x.keyGradient.block(b, h, missing).fill(.zero)
+                x.valueGradient.block(b, h, missing).fill(.zero)
             }
         }
     }
@@ -103,18 +106,20 @@ extension TensorExtents {
 }
 
 /// One forward call, ready to run.
-package struct ForwardRun<Scalar: CPUScalar> {
+package struct ForwardRun<Element: CPUElement> {
     let algorithm: AttentionAlgorithm
     let context: CPUContext
-    let operands: ForwardOperands<Scalar>
+    let operands: ForwardOperands<Element>
     let memory: WorkMemory
 
     static func layout(_ algorithm: AttentionAlgorithm, _ context: CPUContext) -> WorkspaceLayout {
         switch algorithm {
-        case .naive: WorkspaceLayout(NaiveForward<Scalar>.self, context)
-        case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxForward<Scalar>.self, context)
-        case .flashAttention1: WorkspaceLayout(FlashAttention1Forward<Scalar>.self, context)
-        case .flashAttention2: WorkspaceLayout(FlashAttention2Forward<Scalar>.self, context)
+        case .naive: WorkspaceLayout(NaiveForward<Element>.self, context)
+        case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxForward<Element>.self, context)
+        case .flashAttention1: WorkspaceLayout(FlashAttention1Forward<Element>.self, context)
+        case .flashAttention2 where context.pairs != nil:
+            WorkspaceLayout(FlashAttention2PairsForward.self, context)
+        case .flashAttention2: WorkspaceLayout(FlashAttention2Forward<Element>.self, context)
         }
     }
 
@@ -124,25 +129,32 @@ package struct ForwardRun<Scalar: CPUScalar> {
             case .naive: NaiveForward.run(context, operands, memory)
             case .onlineSoftmax: OnlineSoftmaxForward.run(context, operands, memory)
             case .flashAttention1: FlashAttention1Forward.run(context, operands, memory)
-            case .flashAttention2: FlashAttention2Forward.run(context, operands, memory)
+            case .flashAttention2:
+                if context.pairs != nil, let operands = operands as? ForwardOperands<BFloat16> {
+                    FlashAttention2PairsForward.run(context, operands, memory)
+                } else {
+                    FlashAttention2Forward.run(context, operands, memory)
+                }
             }
         }
     }
 }
 
 /// One backward call, ready to run.
-package struct BackwardRun<Scalar: CPUScalar> {
+package struct BackwardRun<Element: CPUElement> {
     let algorithm: AttentionAlgorithm
     let context: CPUContext
-    let operands: BackwardOperands<Scalar>
+    let operands: BackwardOperands<Element>
     let memory: WorkMemory
 
     static func layout(_ algorithm: AttentionAlgorithm, _ context: CPUContext) -> WorkspaceLayout {
         switch algorithm {
-        case .naive: WorkspaceLayout(NaiveBackward<Scalar>.self, context)
-        case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxBackward<Scalar>.self, context)
-        case .flashAttention1: WorkspaceLayout(FlashAttention1Backward<Scalar>.self, context)
-        case .flashAttention2: WorkspaceLayout(FlashAttention2Backward<Scalar>.self, context)
+        case .naive: WorkspaceLayout(NaiveBackward<Element>.self, context)
+        case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxBackward<Element>.self, context)
+        case .flashAttention1: WorkspaceLayout(FlashAttention1Backward<Element>.self, context)
+        case .flashAttention2 where context.pairs != nil:
+            WorkspaceLayout(FlashAttention2PairsBackward.self, context)
+        case .flashAttention2: WorkspaceLayout(FlashAttention2Backward<Element>.self, context)
         }
     }
 
@@ -152,7 +164,12 @@ package struct BackwardRun<Scalar: CPUScalar> {
             case .naive: NaiveBackward.run(context, operands, memory)
             case .onlineSoftmax: OnlineSoftmaxBackward.run(context, operands, memory)
             case .flashAttention1: FlashAttention1Backward.run(context, operands, memory)
-            case .flashAttention2: FlashAttention2Backward.run(context, operands, memory)
+            case .flashAttention2:
+                if context.pairs != nil, let operands = operands as? BackwardOperands<BFloat16> {
+                    FlashAttention2PairsBackward.run(context, operands, memory)
+                } else {
+                    FlashAttention2Backward.run(context, operands, memory)
+                }
             }
         }
     }

@@ -11,7 +11,8 @@
 bool processor_runs_avx2(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+        && __builtin_cpu_supports("f16c");
 #else
     return false;
 #endif
@@ -23,6 +24,14 @@ bool processor_runs_avx512(void) {
     return processor_runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
         && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
         && __builtin_cpu_supports("avx512vl");
+#else
+    return false;
+#endif
+}
+
+bool processor_runs_avx512_bf16(void) {
+#if defined(__x86_64__)
+    return processor_runs_avx512() && __builtin_cpu_supports("avx512bf16");
 #else
     return false;
 #endif

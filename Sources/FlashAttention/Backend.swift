@@ -11,16 +11,20 @@ func makeBackend<Element: AttentionElement>(
         switch (options.device, Element.self) {
         case (.cpu, is Float.Type): try CPUAttention<Float>(shape: shape, options: options)
         case (.cpu, is Double.Type): try CPUAttention<Double>(shape: shape, options: options)
+        case (.cpu, is BFloat16.Type): try CPUAttention<BFloat16>(shape: shape, options: options)
+        #if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
+        case (.cpu, is Float16.Type): try CPUAttention<Float16>(shape: shape, options: options)
+        #endif
         #if CUDA
         case (.cuda, is Float.Type): try CUDAAttention(shape: shape, options: options)
         case (.cuda, _): throw .invalidOption("cuda: element type must be Float, got \(Element.self)")
         #else
         case (.cuda, _): throw .deviceUnavailable("cuda: this build does not have it (trait CUDA)")
         #endif
-        default: throw .invalidOption("element type must be Float or Double, got \(Element.self)")
+        default: throw .invalidOption("expected a known element type, got \(Element.self)")
         }
     guard let backend = backend as? any AttentionBackend<Element> else {
-        throw .invalidOption("element type must be Float or Double, got \(Element.self)")
+        throw .invalidOption("expected a known element type, got \(Element.self)")
     }
     return backend
 }

@@ -75,7 +75,23 @@ public enum MachineInfo {
     ) throws(AttentionError) -> Double {
         let set = try KernelSelection.choose(kernels)
         return Machine.multiplyAddPeak(
-            threads: threads, double ? Double.tileKernels(set) : Float.tileKernels(set))
+            threads: threads, (double ? Double.tileKernels(set) : Float.tileKernels(set)).multiplyAddLoop)
+    }
+
+    /// Measures the ceiling of the instruction that multiplies pairs of BF16 and adds them in Float, as
+    /// `multiplyAddPeak` does, in GFLOP/s; nil where the processor or the kernels have none.
+    ///
+    /// - Parameters:
+    ///   - threads: how many run the loop at once.
+    ///   - kernels: the widest that runs here if nil.
+    /// - Throws: `AttentionError.kernelsUnavailable` for kernels that do not run here.
+    public static func bfloat16Peak(
+        threads: Int, kernels: KernelSet? = nil
+    ) throws(AttentionError) -> Double? {
+        let set = try KernelSelection.choose(kernels)
+        return BFloat16.pairKernels(set).map {
+            Machine.multiplyAddPeak(threads: threads, $0.multiplyAddLoop)
+        }
     }
 
     /// Measures how fast all threads together read memory beyond the caches: the best of several runs, in

@@ -13,7 +13,7 @@ public struct Tensor<Element: AttentionElement>: Sendable {
     public init(_ extents: TensorExtents, layout: TensorLayout = .bhnd) {
         self.extents = extents
         self.layout = layout
-        elements = Array(repeating: 0, count: extents.count)
+        elements = Array(repeating: .zero, count: extents.count)
     }
 
     /// A tensor of the given elements, in the order of the layout.

@@ -9,13 +9,25 @@ func multiplyAddLoop(_ rounds: Int, _ out: UnsafeMutableRawPointer) -> Int {
     let x = broadcast(scalars(out).pointee)
     let y = broadcast(scalars(out).pointee + 1)
     for _ in 0..<rounds {
-        for chain in 0..<12 { sum[unchecked: chain] = fma(sum[unchecked: chain], x, y) }
+        for chain in 0..<12 { sum[unchecked: chain] = step(sum[unchecked: chain], x, y) }
     }
     var total = Vector.zero
     for chain in 0..<12 { total += sum[unchecked: chain] }
     scalars(out).pointee = horizontalSum(total)
-    return rounds * 12 * lanes * 2
+    return rounds * 12 * lanes * flopsPerLane
 }
+
+#if KERNEL_BF16
+/// A step of a chain: two products and two sums.
+@inline(__always)
+private func step(_ sum: Vector, _ x: Vector, _ y: Vector) -> Vector { multiplyAdd(x, y, sum) }
+@inline(__always) private var flopsPerLane: Int { 4 }
+#else
+/// A step of a chain: a product, which depends on the step before, and a sum.
+@inline(__always)
+private func step(_ sum: Vector, _ x: Vector, _ y: Vector) -> Vector { fma(sum, x, y) }
+@inline(__always) private var flopsPerLane: Int { 2 }
+#endif
 
 @inline(never)
 func readStream(_ n: Int, _ src: UnsafeRawPointer, _ out: UnsafeMutableRawPointer) {

@@ -51,7 +51,8 @@ enum RegisterTile<let rows: Int, let vectors: Int> {
             for r in 0..<rows {
                 let x = broadcast(ak[r * a.row])
                 for v in 0..<vectors {
-                    sum[unchecked: r][unchecked: v] = fma(x, bv[unchecked: v], sum[unchecked: r][unchecked: v])
+                    sum[unchecked: r][unchecked: v] = multiplyAdd(
+                        x, bv[unchecked: v], sum[unchecked: r][unchecked: v])
                 }
             }
             ak += a.column

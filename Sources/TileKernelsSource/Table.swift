@@ -1,3 +1,4 @@
+#if !KERNEL_BF16
 import TileKernelTable
 
 /// The micro-kernels of this target, for the caller that has made sure that the CPU can run them.
@@ -22,4 +23,5 @@ private let tableName: StaticString = "avx2"
 private let tableName: StaticString = "neon"
 #else
 private let tableName: StaticString = "generic"
+#endif
 #endif

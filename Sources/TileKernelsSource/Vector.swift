@@ -101,6 +101,17 @@ func fma(_ a: Scalar, _ b: Scalar, _ c: Scalar) -> Scalar {
     #endif
 }
 
+/// The step of the register tile: `a · b + c`, or where the operands are pairs of BF16 the sum of both products
+/// and c.
+@inline(__always)
+func multiplyAdd(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector {
+    #if KERNEL_BF16
+    vector_f32_dot_pairs(c, a, b)
+    #else
+    fma(a, b, c)
+    #endif
+}
+
 @inline(__always)
 func broadcast(_ x: Scalar) -> Vector { Vector(repeating: x) }
 

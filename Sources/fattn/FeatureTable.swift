@@ -18,7 +18,7 @@ enum FeatureTable {
         } + later.map { Feature(feature: $0, algorithms: ["cpu": [], "cuda": []]) }
 
     private static let there = [
-        "forward", "backward", "F32", "F64", "any D and Dv", "Nq ≠ Nk", "GQA and MQA (Hkv < H)",
+        "forward", "backward", "F32", "F64", "F16 and BF16", "any D and Dv", "Nq ≠ Nk", "GQA and MQA (Hkv < H)",
         "causal, bottom-right or top-left", "seqused_k", "layouts bhnd and bnhd", "GEMM by simd or openblas",
         "bit-identical for any thread count",
     ]
@@ -32,7 +32,7 @@ enum FeatureTable {
     private static let onGPU: Set<String> = []
     #endif
     private static let later = [
-        "F16 and BF16", "window", "softcap", "bias and mask", "ALiBi", "sinks", "dropout",
+        "window", "softcap", "bias and mask", "ALiBi", "sinks", "dropout",
         "variable lengths (cu_seqlens)", "paged keys (block_table)", "block_mask",
     ]
 

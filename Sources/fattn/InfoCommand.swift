@@ -54,6 +54,8 @@ private struct MachineReport: Encodable {
     let caches: Caches
     let kernels: String
     let kernels_available: [String]
+    /// GFLOP/s of the dot product of pairs of BF16, measured on all cores; nil where there is none.
+    let bf16_peak_gflops: Double?
     let openblas: OpenBLAS?
     let cuda = CUDA()
     let features = FeatureTable.features
@@ -67,11 +69,12 @@ private struct MachineReport: Encodable {
         caches = Caches(l1_bytes: sizes.l1, l2_bytes: sizes.l2, l3_bytes: sizes.l3)
         kernels = try MachineInfo.defaultKernels().rawValue
         kernels_available = MachineInfo.kernelSets.map(\.rawValue)
+        bf16_peak_gflops = try MachineInfo.bfloat16Peak(threads: MachineInfo.processorCount)
         openblas = MachineInfo.openBLAS.map { OpenBLAS(version: $0.version, core: $0.core) }
     }
 
     private enum CodingKeys: CodingKey {
-        case cpu, cores, isa, os, caches, kernels, kernels_available, openblas, cuda, features
+        case cpu, cores, isa, os, caches, kernels, kernels_available, bf16_peak_gflops, openblas, cuda, features
     }
 
     func encode(to encoder: any Encoder) throws {
@@ -84,6 +87,7 @@ private struct MachineReport: Encodable {
         try container.encode(kernels, forKey: .kernels)
         try container.encode(kernels_available, forKey: .kernels_available)
         // Null, not left out, where there is none.
+        try container.encode(bf16_peak_gflops, forKey: .bf16_peak_gflops)
         try container.encode(openblas, forKey: .openblas)
         try container.encode(cuda, forKey: .cuda)
         try container.encode(features, forKey: .features)
@@ -95,11 +99,15 @@ private struct MachineReport: Encodable {
         let blas =
             openblas.map { "\($0.version), running as \($0.core)" }
             ?? "none; install it with: apt-get install libopenblas-dev"
+        let dotProduct =
+            bf16_peak_gflops.map { "dot product of pairs, \(fixed($0, 0)) GFLOP/s measured" }
+            ?? "no dot product; computed in F32"
         return [
             "CPU        \(cpu), \(cores) cores",
             "ISA        \(isa)",
             "caches     \(cacheText)",
             "kernels    \(kernels); available: \(kernels_available.joined(separator: ", "))",
+            "BF16       \(dotProduct)",
             "OpenBLAS   \(blas)",
             "CUDA       \(cuda.available ? cuda.devices.joined(separator: "; ") : cuda.reason)",
             "system     \(os)",

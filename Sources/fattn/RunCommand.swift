@@ -8,9 +8,9 @@ struct RunCommand: ParsableCommand {
         commandName: "run",
         abstract: "Compute attention over the tensors of a safetensors file.",
         discussion: """
-            Reads q [B,H,Nq,D], k [B,Hkv,Nk,D] and v [B,Hkv,Nk,Dv], F32 or F64, and if they are there \
-            seqused_k [B] (I32: only the first so many keys of a batch entry exist) and, with --backward, \
-            dout. Writes out [B,H,Nq,Dv] and lse [B,H,Nq] (natural logarithm), and with --backward dq, dk \
+            Reads q [B,H,Nq,D], k [B,Hkv,Nk,D] and v [B,Hkv,Nk,Dv], F64, F32, F16 or BF16, and if they are \
+            there seqused_k [B] (I32: only the first so many keys of a batch entry exist) and, with --backward, \
+            dout. Writes out [B,H,Nq,Dv] and lse [B,H,Nq] (natural logarithm, F32 or F64), and with --backward dq, dk \
             and dv.
             """)
 
@@ -92,7 +92,7 @@ private struct ForwardResult<Element: FileElement> {
     let output: OutputBuffer<Element>
     /// `[B,H,Nq]`: as the backward pass takes it, and as the file does.
     let logSumExp: OutputBuffer<Double>
-    private let roundedLogSumExp: OutputBuffer<Element>
+    private let roundedLogSumExp: OutputBuffer<Element.Accumulator>
 
     init(_ problem: InputProblem<Element>, _ attention: Attention<Element>) throws {
         let shape = problem.shape
@@ -105,7 +105,9 @@ private struct ForwardResult<Element: FileElement> {
             value: TensorView(problem.value.buffer, extents: shape.valueExtents, layout: problem.layout),
             output: MutableTensorView(output.buffer, extents: shape.outputExtents, layout: problem.layout),
             logSumExp: logSumExp.buffer, keyLengths: problem.keyLengths?.buffer)
-        for row in 0..<shape.rowCount { roundedLogSumExp.buffer[row] = Element(logSumExp.buffer[row]) }
+        for row in 0..<shape.rowCount {
+            roundedLogSumExp.buffer[row] = Element.Accumulator.rounding(logSumExp.buffer[row])
+        }
     }
 
     func add(to writer: inout SafeTensorsWriter, _ problem: InputProblem<Element>) throws {
@@ -154,7 +156,7 @@ private struct BackwardResult<Element: FileElement> {
 }
 
 /// Memory for one output tensor, which lives as long as this object.
-private final class OutputBuffer<Element: FileElement> {
+private final class OutputBuffer<Element: SafeTensorsScalar> {
     private let memory: AlignedBuffer
     let buffer: UnsafeMutableBufferPointer<Element>
 

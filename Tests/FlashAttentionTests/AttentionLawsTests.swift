@@ -30,6 +30,7 @@ struct AttentionLawsTests {
     func anyNumberOfThreads_givesTheSameBits(options: AttentionOptions, tiles: TileSizes?) throws {
         try threads(Float.self, options, tiles)
         try threads(Double.self, options, tiles)
+        try threads(BFloat16.self, options, tiles)
     }
 
     @Test(arguments: computations)

@@ -6,8 +6,10 @@ import Testing
 @Suite("Attention memory")
 struct AttentionMemoryTests {
     /// Bytes that the second to the sixth call of both passes ask for, per call.
-    private static func bytesPerCall(_ options: AttentionOptions, length: Int) throws -> Int {
-        let problem = Problem<Float>(
+    private static func bytesPerCall<Element: AttentionElement>(
+        _ type: Element.Type, _ options: AttentionOptions, length: Int
+    ) throws -> Int {
+        let problem = Problem<Element>(
             AttentionShape(batch: 1, heads: 2, queryLength: length, headSize: 32), mask: .causal)
         let attention = try problem.attention(options)
         var result = try problem.run(attention)
@@ -32,10 +34,13 @@ struct AttentionMemoryTests {
                 for threads in [1, 2] {
                     var options = options
                     options.threads = threads
-                    let short = try AttentionMemoryTests.bytesPerCall(options, length: 64)
-                    let long = try AttentionMemoryTests.bytesPerCall(options, length: 640)
-                    #expect(long <= 8192, "\(options.algorithm) \(threads) threads: \(long) bytes")
-                    #expect(long <= short + 2048, "\(options.algorithm): \(short), then \(long) bytes")
+                    for type in [Float.self, BFloat16.self] as [any AttentionElement.Type] {
+                        let short = try AttentionMemoryTests.bytesPerCall(type, options, length: 64)
+                        let long = try AttentionMemoryTests.bytesPerCall(type, options, length: 640)
+                        let name = "\(type) \(options.algorithm) \(threads) threads"
+                        #expect(long <= 8192, "\(name): \(long) bytes")
+                        #expect(long <= short + 2048, "\(name): \(short), then \(long) bytes")
+                    }
                 }
             }
         }

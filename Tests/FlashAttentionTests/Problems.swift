@@ -51,10 +51,10 @@ struct Outcome<Element: AttentionElement> {
     /// As Double, which holds a Float with its sign and all its digits.
     var tensors: [(name: String, elements: [Double])] {
         [
-            ("output", forward.output.elements.map { Double($0) }), ("logSumExp", forward.logSumExp),
-            ("queryGradient", gradients.query.elements.map { Double($0) }),
-            ("keyGradient", gradients.key.elements.map { Double($0) }),
-            ("valueGradient", gradients.value.elements.map { Double($0) }),
+            ("output", forward.output.elements.map { Double($0.widened) }), ("logSumExp", forward.logSumExp),
+            ("queryGradient", gradients.query.elements.map { Double($0.widened) }),
+            ("keyGradient", gradients.key.elements.map { Double($0.widened) }),
+            ("valueGradient", gradients.value.elements.map { Double($0.widened) }),
         ]
     }
 

@@ -49,10 +49,13 @@ private let badInputs = [
             FileTensor(zeros: "v", [1, 1, 1, 1]),
         ]
     },
-    BadInput("BF16", "tensor q", "F32 or F64", "BF16", "not there yet") {
-        ["q", "k", "v"].map { FileTensor(zeros: $0, [1, 1, 1, 1], .bf16) }
+    BadInput("k of F16 beside q of BF16", "tensor k", "dtype BF16", "got F16") {
+        [
+            FileTensor(zeros: "q", [1, 1, 1, 1], .bf16), FileTensor(zeros: "k", [1, 1, 1, 1], .f16),
+            FileTensor(zeros: "v", [1, 1, 1, 1], .bf16),
+        ]
     },
-    BadInput("I32", "tensor q", "F32 or F64", "I32") {
+    BadInput("I32", "tensor q", "F64, F32, F16 or BF16", "I32") {
         ["q", "k", "v"].map { FileTensor(zeros: $0, [1, 1, 1, 1], .i32) }
     },
     BadInput("seqused_k of I64", "seqused_k", "I32", "I64") {

@@ -21,7 +21,7 @@ import Testing
         ["run", "in", "--output", "out", "--block-mask-size", "64"],
         ["bench", "--shape", "1,2,3"], ["bench", "--shape", "1,3,2,8,8,4"],
         ["bench", "--algorithm", "fa2,fa9"],
-        ["bench", "--dtype", "bf16"], ["bench", "--seconds", "0"], ["bench", "--pass", "sideways"],
+        ["bench", "--dtype", "bf15"], ["bench", "--seconds", "0"], ["bench", "--pass", "sideways"],
         ["bench", "--input", "x", "--shape", "1,1,1,1,1,1"], ["verify", "--case", "nonsense"],
         ["info", "extra"],
     ])

@@ -17,12 +17,18 @@ import AttentionCore
 /// As in the paper D_i is computed at every visit, and the parallelism is over batch and heads alone.
 /// Where the paper keeps l and m, the library's interface carries lse = m + ln l, so that step 4 is
 /// P = exp(S − lse_i). There is no dropout, so P is what the paper calls P^dropped.
-enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
-    typealias Operands = BackwardOperands<Scalar>
+enum FlashAttention1Backward<Element: CPUElement>: CPUAlgorithm {
+    typealias Scalar = Element.Accumulator
+    typealias Operands = BackwardOperands<Element>
     typealias Shared = Void
 
     struct Scratch {
         let steps: TileSteps<Scalar>
+        /// Tiles of the operands where they have to be widened: `[Br][D]`, `[Br][Dv]`, `[Br][Dv]`, `[Bc][D]`,
+        /// `[Bc][Dv]`.
+        let Q, O, dO, K, V: MutableBlock<Scalar>
+        /// The dQ of a group of heads until it is rounded: `[H/Hkv · Nq][D]`.
+        let dQ: MutableBlock<Scalar>
         /// S, then P, and dP, then dS: `[Br][Bc]` each.
         let S, dP: MutableBlock<Scalar>
         /// dK_j `[Bc][D]` and dV_j `[Bc][Dv]`.
@@ -38,6 +44,9 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         let (Br, Bc, D, Dv) = (c.tileRows, c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
         return Scratch(
             steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
+            Q: c.loaded(Br, D, &arena), O: c.loaded(Br, Dv, &arena), dO: c.loaded(Br, Dv, &arena),
+            K: c.loaded(Bc, D, &arena), V: c.loaded(Bc, Dv, &arena),
+            dQ: c.loaded(c.shape.groupSize * c.shape.queryLength, D, &arena),
             S: arena.block(Br, Bc, stride: c.paddedColumns(Bc)),
             dP: arena.block(Br, Bc, stride: c.paddedColumns(Bc)),
             dK: arena.block(Bc, D, stride: c.paddedColumns(D)),
@@ -55,14 +64,15 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         let plan = c.plan(b, x.keyLengths)
         let steps = scratch.steps
         let heads = hkv * c.shape.groupSize..<(hkv + 1) * c.shape.groupSize
-        for h in heads { x.queryGradient.block(b, h, 0..<plan.queryLength).fill(0) }
+        for h in heads { queryGradient(b, h, c, x, scratch).fill(0) }
         for j in 0..<plan.keyTileCount {
             let keys = plan.keys(j)
-            let Kj = x.key.block(b, hkv, keys)
+            let Kj = steps.load(x.key.block(b, hkv, keys), into: scratch.K)
             let dKj = scratch.dK.rows(0..<keys.count)
             let dVj = scratch.dV.rows(0..<keys.count)
             let KjT = steps.pack(Kj, panels: scratch.keyPanels)
-            let VjT = steps.pack(x.value.block(b, hkv, keys), panels: scratch.valuePanels)
+            let VjT = steps.pack(
+                steps.load(x.value.block(b, hkv, keys), into: scratch.V), panels: scratch.valuePanels)
             dKj.fill(0)
             dVj.fill(0)
             for h in heads {
@@ -70,9 +80,23 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
                     visit(plan.tile(i, j), plan, b, h, c, x, Kj, KjT, VjT, dKj, dVj, scratch)
                 }
             }
-            x.keyGradient.block(b, hkv, keys).copy(from: dKj.readOnly)
-            x.valueGradient.block(b, hkv, keys).copy(from: dVj.readOnly)
+            steps.store(dKj, to: x.keyGradient.block(b, hkv, keys))
+            steps.store(dVj, to: x.valueGradient.block(b, hkv, keys))
         }
+        for h in heads {
+            steps.store(
+                queryGradient(b, h, c, x, scratch), to: x.queryGradient.block(b, h, 0..<plan.queryLength))
+        }
+    }
+
+    /// Where the dQ of a head is summed up.
+    private static func queryGradient(
+        _ b: Int, _ h: Int, _ c: CPUContext, _ x: Operands, _ scratch: Scratch
+    ) -> MutableBlock<Scalar> {
+        let Nq = c.shape.queryLength
+        let first = h % c.shape.groupSize * Nq
+        return scratch.steps.accumulator(
+            x.queryGradient.block(b, h, 0..<Nq), or: scratch.dQ.rows(first..<first + Nq))
     }
 
     private static func visit(
@@ -81,9 +105,9 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         _ dKj: MutableBlock<Scalar>, _ dVj: MutableBlock<Scalar>, _ scratch: Scratch
     ) {
         let (steps, Br, seen) = (scratch.steps, tile.queries.count, 0..<tile.keys.count)
-        let Qi = x.query.block(b, h, tile.queries)
-        let Oi = x.output.block(b, h, tile.queries)
-        let dOi = x.outputGradient.block(b, h, tile.queries)
+        let Qi = steps.load(x.query.block(b, h, tile.queries), into: scratch.Q)
+        let Oi = steps.load(x.output.block(b, h, tile.queries), into: scratch.O)
+        let dOi = steps.load(x.outputGradient.block(b, h, tile.queries), into: scratch.dO)
         let (S, dP) = (scratch.S.corner(Br, tile.keys.count), scratch.dP.corner(Br, tile.keys.count))
         let lse = x.logSumExp.baseAddress.unsafelyUnwrapped + c.shape.row(b, h, tile.queries.lowerBound)
         scratch.lse.prepare(Br, lse, scale: steps.scoreScale)
@@ -98,7 +122,7 @@ enum FlashAttention1Backward<Scalar: CPUScalar>: CPUAlgorithm {
         steps.scoreGradient(S, dP, scaledDelta: scratch.scaledDelta)
         steps.clearHidden(dP, tile, plan)
         steps.accumulate(
-            dP, Kj.rows(seen), into: x.queryGradient.block(b, h, tile.queries),
+            dP, Kj.rows(seen), into: queryGradient(b, h, c, x, scratch).rows(tile.queries),
             keep: .everything, tile, plan)
         steps.accumulateTransposed(dP, Qi, into: dKj.rows(seen), tile, plan)
     }

@@ -20,17 +20,32 @@ import Synchronization
 /// it, which walk the same query tiles in the same order one step ahead, so the turns form a pipeline;
 /// step 8 comes before step 7 to give them time. A masked tile is visited in strips of rows, so that little is
 /// computed above the diagonal. The factor `scale` of dQ and dK is folded into dS.
-enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
-    typealias Operands = BackwardOperands<Scalar>
+enum FlashAttention2Backward<Element: CPUElement>: CPUAlgorithm {
+    typealias Scalar = Element.Accumulator
+    typealias Operands = BackwardOperands<Element>
 
     struct Shared {
         let rows: RowPreparation<Scalar>
         /// The turns taken at each dQ_i: `[B, H, Tr]`.
         let turns: UnsafeMutablePointer<Atomic<Int>>
+        /// dQ until it is rounded, where it has to be: `[B·H·Nq][D]`.
+        let dQ: MutableBlock<Scalar>
+
+        /// Where some rows of the dQ of a head are summed up.
+        func queryGradient(
+            _ b: Int, _ h: Int, _ rows: Range<Int>, _ c: CPUContext, _ x: Operands, _ steps: TileSteps<Scalar>
+        ) -> MutableBlock<Scalar> {
+            let first = c.shape.row(b, h, rows.lowerBound)
+            return steps.accumulator(
+                x.queryGradient.block(b, h, rows), or: dQ.rows(first..<first + rows.count))
+        }
     }
 
     struct Scratch {
         let steps: TileSteps<Scalar>
+        /// Tiles of the operands where they have to be widened: `[Br][D]`, `[Br][Dv]`, `[Br][Dv]`, `[Bc][D]`,
+        /// `[Bc][Dv]`.
+        let Q, O, dO, K, V: MutableBlock<Scalar>
         /// S, then P, and dP, then dS: `[Br][Bc]` each.
         let S, dP: MutableBlock<Scalar>
         /// dK_j `[Bc][D]` and dV_j `[Bc][Dv]`.
@@ -42,13 +57,16 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
     static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared {
         Shared(
             rows: RowPreparation(c, &arena),
-            turns: arena.take(c.shape.batch * c.shape.heads * c.queryTileCount, of: Atomic<Int>.self))
+            turns: arena.take(c.shape.batch * c.shape.heads * c.queryTileCount, of: Atomic<Int>.self),
+            dQ: c.loaded(c.shape.rowCount, c.shape.headSize, &arena))
     }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
         let (Br, Bc, D, Dv) = (c.tileRows, c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
         return Scratch(
             steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
+            Q: c.loaded(Br, D, &arena), O: c.loaded(Br, Dv, &arena), dO: c.loaded(Br, Dv, &arena),
+            K: c.loaded(Bc, D, &arena), V: c.loaded(Bc, Dv, &arena),
             S: arena.block(Br, Bc, stride: c.paddedColumns(Bc)),
             dP: arena.block(Br, Bc, stride: c.paddedColumns(Bc)),
             dK: arena.block(Bc, D, stride: c.paddedColumns(D)),
@@ -62,26 +80,33 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
         let turns = Turns(shared.turns, count: c.shape.batch * c.shape.heads * c.queryTileCount)
         forEachQueryTile(c, memory) { b, h, i, scratch in
             let rows = c.plan(b, x.keyLengths).queries(i)
-            shared.rows.prepare(rows, b, h, c.shape, x, scratch.steps)
-            x.queryGradient.block(b, h, rows).fill(0)
+            shared.rows.prepare(rows, b, h, c.shape, x, scratch.steps, dO: scratch.dO, O: scratch.O)
+            shared.queryGradient(b, h, rows, c, x, scratch.steps).fill(0)
         }
         forEachKeyTile(c, memory) { b, hkv, j, scratch in
-            keyTile(j, b, hkv, c, x, shared.rows, turns, scratch)
+            keyTile(j, b, hkv, c, x, shared, turns, scratch)
+        }
+        guard c.conversion != nil else { return }
+        forEachQueryTile(c, memory) { b, h, i, scratch in
+            let rows = c.plan(b, x.keyLengths).queries(i)
+            scratch.steps.store(
+                shared.queryGradient(b, h, rows, c, x, scratch.steps), to: x.queryGradient.block(b, h, rows))
         }
     }
 
     private static func keyTile(
-        _ j: Int, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ rows: RowPreparation<Scalar>,
+        _ j: Int, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ shared: Shared,
         _ turns: Turns, _ scratch: Scratch
     ) {
         let plan = c.plan(b, x.keyLengths)
         guard j < plan.keyTileCount else { return }
         let keys = plan.keys(j)
-        let Kj = x.key.block(b, hkv, keys)
-        let Vj = x.value.block(b, hkv, keys)
+        let steps = scratch.steps
+        let Kj = steps.load(x.key.block(b, hkv, keys), into: scratch.K)
+        let Vj = steps.load(x.value.block(b, hkv, keys), into: scratch.V)
         let tile = KeyTile(
-            KT: scratch.steps.pack(Kj, panels: scratch.keyPanels),
-            VT: scratch.steps.pack(Vj, panels: scratch.valuePanels),
+            KT: steps.pack(Kj, panels: scratch.keyPanels),
+            VT: steps.pack(Vj, panels: scratch.valuePanels),
             dK: scratch.dK.rows(0..<keys.count), dV: scratch.dV.rows(0..<keys.count))
         tile.dK.fill(0)
         tile.dV.fill(0)
@@ -90,18 +115,19 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
                 let dQ = (b * c.shape.heads + h) * c.queryTileCount + i
                 let turn = j - plan.keyTiles(forQueryTile: i).lowerBound
                 for part in plan.parts(of: plan.tile(i, j), rows: 8 * c.kernels.registerRows) {
-                    let dS = visit(part, plan, b, h, c, x, rows, tile, scratch)
+                    let dS = visit(part, plan, b, h, c, x, shared.rows, tile, scratch)
                     turns.wait(tile: dQ, for: turn)
-                    scratch.steps.accumulate(
-                        dS, Kj.rows(0..<part.keys.count), into: x.queryGradient.block(b, h, part.queries),
-                        keep: .everything, part, plan)
+                    steps.accumulate(
+                        dS, Kj.rows(0..<part.keys.count),
+                        into: shared.queryGradient(b, h, part.queries, c, x, steps), keep: .everything, part,
+                        plan)
                 }
                 turns.wait(tile: dQ, for: turn)
                 turns.take(tile: dQ)
             }
         }
-        x.keyGradient.block(b, hkv, keys).copy(from: tile.dK.readOnly)
-        x.valueGradient.block(b, hkv, keys).copy(from: tile.dV.readOnly)
+        steps.store(tile.dK, to: x.keyGradient.block(b, hkv, keys))
+        steps.store(tile.dV, to: x.valueGradient.block(b, hkv, keys))
     }
 
     /// What stays for all visits of a key tile.
@@ -119,8 +145,8 @@ enum FlashAttention2Backward<Scalar: CPUScalar>: CPUAlgorithm {
         let (steps, seen) = (scratch.steps, 0..<part.keys.count)
         let S = scratch.S.corner(part.queries.count, seen.count)
         let dP = scratch.dP.corner(part.queries.count, seen.count)
-        let Qi = x.query.block(b, h, part.queries)
-        let dOi = x.outputGradient.block(b, h, part.queries)
+        let Qi = steps.load(x.query.block(b, h, part.queries), into: scratch.Q)
+        let dOi = steps.load(x.outputGradient.block(b, h, part.queries), into: scratch.dO)
         let first = c.shape.row(b, h, part.queries.lowerBound)
         steps.scores(Qi, tile.KT, into: S)
         steps.probabilities(S, rows.lse.rows(from: first))

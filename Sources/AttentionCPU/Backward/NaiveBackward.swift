@@ -12,10 +12,17 @@ import AttentionCore
 ///
 /// Each step runs over all tiles of all heads before the next begins. The lse of the forward pass is not
 /// used, nor is O.
-enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
-    typealias Operands = BackwardOperands<Scalar>
-    typealias Forward = NaiveForward<Scalar>
-    typealias Scratch = Forward.Scratch
+enum NaiveBackward<Element: CPUElement>: CPUAlgorithm {
+    typealias Scalar = Element.Accumulator
+    typealias Operands = BackwardOperands<Element>
+    typealias Forward = NaiveForward<Element>
+
+    struct Scratch {
+        let forward: Forward.Scratch
+        /// dV and dK of a key tile until they are rounded: `[Bc][Dv]`, `[Bc][D]`.
+        let dV, dK: MutableBlock<Scalar>
+        var steps: TileSteps<Scalar> { forward.steps }
+    }
 
     struct Shared {
         /// `[B·H·Nq][Nk]` each.
@@ -31,7 +38,11 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
             dS: arena.block(rows, Nk, stride: c.paddedScoreColumns), lse: arena.take(rows, of: Double.self))
     }
 
-    static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch { Forward.scratch(c, &arena) }
+    static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
+        Scratch(
+            forward: Forward.scratch(c, &arena), dV: c.loaded(c.tileKeys, c.shape.valueHeadSize, &arena),
+            dK: c.loaded(c.tileKeys, c.shape.headSize, &arena))
+    }
 
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
         let shared = memory.shared { Self.shared(c, &$0) }
@@ -39,9 +50,9 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
         forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
             let P = Forward.rows(shared.P, c, b, h, plan, i)
-            Forward.scores(plan, i, c, x.query, b, h, x.key, scratch, into: P)
+            Forward.scores(plan, i, c, x.query, b, h, x.key, scratch.forward, into: P)
             Forward.softmax(
-                P, scratch, logSumExp: shared.lse + c.shape.row(b, h, plan.queries(i).lowerBound))
+                P, scratch.forward, logSumExp: shared.lse + c.shape.row(b, h, plan.queries(i).lowerBound))
             for j in plan.keyTiles(forQueryTile: i) {
                 let tile = plan.tile(i, j)
                 scratch.steps.clearHidden(P.columns(tile.keys), tile, plan)
@@ -55,14 +66,17 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
         forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
             let dS = Forward.rows(shared.dS, c, b, h, plan, i)
-            let dQi = x.queryGradient.block(b, h, plan.queries(i))
+            let block = x.queryGradient.block(b, h, plan.queries(i))
+            let dQi = scratch.steps.accumulator(block, or: scratch.forward.queries)
             dQi.fill(0)
             for j in plan.keyTiles(forQueryTile: i) {
                 let tile = plan.tile(i, j)
+                let Kj = scratch.steps.load(
+                    x.key.block(b, h / c.shape.groupSize, tile.keys), into: scratch.forward.keys)
                 scratch.steps.accumulate(
-                    dS.columns(tile.keys), x.key.block(b, h / c.shape.groupSize, tile.keys), into: dQi,
-                    keep: .everything, tile, plan)
+                    dS.columns(tile.keys), Kj, into: dQi, keep: .everything, tile, plan)
             }
+            scratch.steps.store(dQi, to: block)
         }
         // 4. dV = Pᵀ dO; dK = dSᵀ Q
         forEachKeyTile(c, memory) { b, hkv, j, scratch in keyTile(j, b, hkv, c, x, shared, scratch) }
@@ -75,20 +89,22 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
         let steps = scratch.steps
         let P = Forward.rows(shared.P, c, b, h, plan, i)
         let dP = Forward.rows(shared.dS, c, b, h, plan, i)
-        let dOi = x.outputGradient.block(b, h, plan.queries(i))
+        let dOi = steps.load(
+            x.outputGradient.block(b, h, plan.queries(i)), into: scratch.forward.queries)
         var done = 0
         for j in plan.keyTiles(forQueryTile: i) {
             let tile = plan.tile(i, j)
-            let Vj = x.value.block(b, h / c.shape.groupSize, tile.keys)
+            let Vj = steps.load(
+                x.value.block(b, h / c.shape.groupSize, tile.keys), into: scratch.forward.keys)
             let dPij = dP.columns(tile.keys)
-            steps.probabilityGradient(dOi, steps.pack(Vj, panels: scratch.panels), into: dPij)
+            steps.probabilityGradient(dOi, steps.pack(Vj, panels: scratch.forward.panels), into: dPij)
             steps.clearHidden(dPij, tile, plan)
             done = tile.keys.upperBound
         }
         dP.columns(done..<plan.keyLength).fill(0)
-        steps.rowDot(P.readOnly, dP.readOnly, into: scratch.correction)
-        for r in 0..<P.rows { scratch.correction[r] *= Scalar(steps.scale) }
-        steps.scoreGradient(P, dP, scaledDelta: scratch.correction)
+        steps.rowDot(P.readOnly, dP.readOnly, into: scratch.forward.correction)
+        for r in 0..<P.rows { scratch.forward.correction[r] *= Scalar(steps.scale) }
+        steps.scoreGradient(P, dP, scaledDelta: scratch.forward.correction)
         for j in plan.keyTiles(forQueryTile: i) {
             let tile = plan.tile(i, j)
             steps.clearHidden(dP.columns(tile.keys), tile, plan)
@@ -100,8 +116,9 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
     ) {
         let plan = c.plan(b, x.keyLengths)
         guard j < plan.keyTileCount else { return }
-        let dK = x.keyGradient.block(b, hkv, plan.keys(j))
-        let dV = x.valueGradient.block(b, hkv, plan.keys(j))
+        let steps = scratch.steps
+        let dK = steps.accumulator(x.keyGradient.block(b, hkv, plan.keys(j)), or: scratch.dK)
+        let dV = steps.accumulator(x.valueGradient.block(b, hkv, plan.keys(j)), or: scratch.dV)
         dK.fill(0)
         dV.fill(0)
         for h in hkv * c.shape.groupSize..<(hkv + 1) * c.shape.groupSize {
@@ -109,12 +126,14 @@ enum NaiveBackward<Scalar: CPUScalar>: CPUAlgorithm {
                 let tile = plan.tile(i, j)
                 let P = Forward.rows(shared.P, c, b, h, plan, i).columns(tile.keys)
                 let dS = Forward.rows(shared.dS, c, b, h, plan, i).columns(tile.keys)
-                scratch.steps.accumulateTransposed(
-                    P, x.outputGradient.block(b, h, tile.queries), into: dV.rows(0..<tile.keys.count), tile,
-                    plan)
-                scratch.steps.accumulateTransposed(
-                    dS, x.query.block(b, h, tile.queries), into: dK.rows(0..<tile.keys.count), tile, plan)
+                let dOi = steps.load(
+                    x.outputGradient.block(b, h, tile.queries), into: scratch.forward.queries)
+                steps.accumulateTransposed(P, dOi, into: dV.rows(0..<tile.keys.count), tile, plan)
+                let Qi = steps.load(x.query.block(b, h, tile.queries), into: scratch.forward.queries)
+                steps.accumulateTransposed(dS, Qi, into: dK.rows(0..<tile.keys.count), tile, plan)
             }
         }
+        steps.store(dK, to: x.keyGradient.block(b, hkv, plan.keys(j)))
+        steps.store(dV, to: x.valueGradient.block(b, hkv, plan.keys(j)))
     }
 }

@@ -11,12 +11,18 @@ import AttentionCore
 ///  3. For each chunk of keys, in parallel: for each row i: P and dS again; dV += Pᵀ dO_i, dK += dSᵀ Q_i.
 ///
 /// Computing P and dS twice keeps the two sums apart, so that no two threads ever add to the same row.
-enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
-    typealias Operands = BackwardOperands<Scalar>
+enum OnlineSoftmaxBackward<Element: CPUElement>: CPUAlgorithm {
+    typealias Scalar = Element.Accumulator
+    typealias Operands = BackwardOperands<Element>
     typealias Shared = RowPreparation<Scalar>
 
     struct Scratch {
         let steps: TileSteps<Scalar>
+        /// Rows of the operands where they have to be widened: `[1][D]`, `[1][Dv]`, `[1][Dv]`, `[Bc][D]`,
+        /// `[Bc][Dv]`.
+        let Q, dO, O, K, V: MutableBlock<Scalar>
+        /// Gradients until they are rounded: `[1][D]`, `[Bc][D]`, `[Bc][Dv]`.
+        let dQ, dK, dV: MutableBlock<Scalar>
         /// P and dS of a row and a chunk: `[1][Bc]` each.
         let P, dS: MutableBlock<Scalar>
     }
@@ -24,9 +30,12 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
     static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared { RowPreparation(c, &arena) }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
-        let Bc = c.tileKeys
+        let (Bc, D, Dv) = (c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
         return Scratch(
             steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
+            Q: c.loaded(1, D, &arena), dO: c.loaded(1, Dv, &arena), O: c.loaded(1, Dv, &arena),
+            K: c.loaded(Bc, D, &arena), V: c.loaded(Bc, Dv, &arena), dQ: c.loaded(1, D, &arena),
+            dK: c.loaded(Bc, D, &arena), dV: c.loaded(Bc, Dv, &arena),
             P: arena.block(1, Bc, stride: c.paddedColumns(Bc)),
             dS: arena.block(1, Bc, stride: c.paddedColumns(Bc)))
     }
@@ -36,16 +45,17 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
         // 1 and 2: delta and dQ, a task a row.
         forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
-            rows.prepare(plan.queries(i), b, h, c.shape, x, scratch.steps, inPlace: true)
-            let dQ = x.queryGradient.block(b, h, plan.queries(i))
+            rows.prepare(
+                plan.queries(i), b, h, c.shape, x, scratch.steps, dO: scratch.dO, O: scratch.O, inPlace: true)
+            let block = x.queryGradient.block(b, h, plan.queries(i))
+            let dQ = scratch.steps.accumulator(block, or: scratch.dQ)
             dQ.fill(0)
             for j in plan.keyTiles(forQueryTile: i) {
                 let tile = plan.tile(i, j)
-                let (_, dS) = recompute(tile, plan, b, h, c, x, rows, scratch)
-                scratch.steps.accumulate(
-                    dS, x.key.block(b, h / c.shape.groupSize, tile.keys), into: dQ, keep: .everything, tile,
-                    plan)
+                let made = recompute(tile, plan, b, h, c, x, rows, scratch)
+                scratch.steps.accumulate(made.dS, made.K, into: dQ, keep: .everything, tile, plan)
             }
+            scratch.steps.store(dQ, to: block)
         }
         // 3: dK and dV, a task a chunk of keys.
         forEachKeyTile(c, memory) { b, hkv, j, scratch in chunk(j, b, hkv, c, x, rows, scratch) }
@@ -56,40 +66,48 @@ enum OnlineSoftmaxBackward<Scalar: CPUScalar>: CPUAlgorithm {
     ) {
         let plan = c.plan(b, x.keyLengths)
         guard j < plan.keyTileCount else { return }
-        let dK = x.keyGradient.block(b, hkv, plan.keys(j))
-        let dV = x.valueGradient.block(b, hkv, plan.keys(j))
+        let steps = scratch.steps
+        let dK = steps.accumulator(x.keyGradient.block(b, hkv, plan.keys(j)), or: scratch.dK)
+        let dV = steps.accumulator(x.valueGradient.block(b, hkv, plan.keys(j)), or: scratch.dV)
         dK.fill(0)
         dV.fill(0)
         for h in hkv * c.shape.groupSize..<(hkv + 1) * c.shape.groupSize {
             for i in plan.queryTiles(forKeyTile: j) {
                 let tile = plan.tile(i, j)
                 let seen = 0..<tile.keys.count
-                let (P, dS) = recompute(tile, plan, b, h, c, x, rows, scratch)
-                scratch.steps.accumulateTransposed(
-                    P, x.outputGradient.block(b, h, tile.queries), into: dV.rows(seen), tile, plan)
-                scratch.steps.accumulateTransposed(
-                    dS, x.query.block(b, h, tile.queries), into: dK.rows(seen), tile, plan)
+                let made = recompute(tile, plan, b, h, c, x, rows, scratch)
+                steps.accumulateTransposed(made.P, made.dO, into: dV.rows(seen), tile, plan)
+                steps.accumulateTransposed(made.dS, made.Q, into: dK.rows(seen), tile, plan)
             }
         }
+        steps.store(dK, to: x.keyGradient.block(b, hkv, plan.keys(j)))
+        steps.store(dV, to: x.valueGradient.block(b, hkv, plan.keys(j)))
     }
 
-    /// P and dS of one row against one chunk of keys.
+    /// One row against one chunk of keys: what was computed, and the rows it was computed from.
+    private struct Recomputed {
+        let P, dS: MutableBlock<Scalar>
+        let Q, dO, K: Block<Scalar>
+    }
+
     private static func recompute(
         _ tile: TilePlan.Tile, _ plan: TilePlan, _ b: Int, _ h: Int, _ c: CPUContext, _ x: Operands,
         _ rows: Shared, _ scratch: Scratch
-    ) -> (P: MutableBlock<Scalar>, dS: MutableBlock<Scalar>) {
+    ) -> Recomputed {
         let (steps, hkv) = (scratch.steps, h / c.shape.groupSize)
         let P = scratch.P.corner(1, tile.keys.count)
         let dS = scratch.dS.corner(1, tile.keys.count)
         let first = c.shape.row(b, h, tile.queries.lowerBound)
-        let K = x.key.block(b, hkv, tile.keys)
-        steps.scores(x.query.block(b, h, tile.queries), .init(inPlace: K), into: P)
+        let Q = steps.load(x.query.block(b, h, tile.queries), into: scratch.Q)
+        let K = steps.load(x.key.block(b, hkv, tile.keys), into: scratch.K)
+        steps.scores(Q, .init(inPlace: K), into: P)
         steps.probabilities(P, rows.lse.rows(from: first))
         steps.clearHidden(P, tile, plan)
-        let V = x.value.block(b, hkv, tile.keys)
-        steps.probabilityGradient(x.outputGradient.block(b, h, tile.queries), .init(inPlace: V), into: dS)
+        let dO = steps.load(x.outputGradient.block(b, h, tile.queries), into: scratch.dO)
+        let V = steps.load(x.value.block(b, hkv, tile.keys), into: scratch.V)
+        steps.probabilityGradient(dO, .init(inPlace: V), into: dS)
         steps.scoreGradient(P, dS, scaledDelta: rows.scaledDelta + first)
         steps.clearHidden(dS, tile, plan)
-        return (P, dS)
+        return Recomputed(P: P, dS: dS, Q: Q, dO: dO, K: K)
     }
 }

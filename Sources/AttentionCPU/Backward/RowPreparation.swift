@@ -37,14 +37,16 @@ struct RowPreparation<Scalar: CPUScalar> {
     /// Computes both for some rows of a head.
     ///
     /// - Parameters:
+    ///   - dO, O: room to widen the rows of both.
     ///   - inPlace: the products dO Vᵀ will be those of one row with rows of V that are not packed, whose
     ///     order of sums delta has to share.
-    func prepare(
-        _ rows: Range<Int>, _ b: Int, _ h: Int, _ shape: AttentionShape, _ x: BackwardOperands<Scalar>,
-        _ steps: TileSteps<Scalar>, inPlace: Bool = false
-    ) {
+    func prepare<Element: CPUElement>(
+        _ rows: Range<Int>, _ b: Int, _ h: Int, _ shape: AttentionShape, _ x: BackwardOperands<Element>,
+        _ steps: TileSteps<Scalar>, dO: MutableBlock<Scalar>, O: MutableBlock<Scalar>, inPlace: Bool = false
+    ) where Element.Accumulator == Scalar {
         let first = shape.row(b, h, rows.lowerBound)
-        let (dO, O) = (x.outputGradient.block(b, h, rows), x.output.block(b, h, rows))
+        let dO = steps.load(x.outputGradient.block(b, h, rows), into: dO)
+        let O = steps.load(x.output.block(b, h, rows), into: O)
         if inPlace {
             for r in 0..<rows.count {
                 steps.rowDotInPlace(dO.rows(r..<r + 1), O.rows(r..<r + 1), into: scaledDelta + first + r)

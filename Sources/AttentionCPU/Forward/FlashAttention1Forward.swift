@@ -17,8 +17,9 @@ import AttentionCore
 /// The keys are outside, so O, l and m go through memory at every visit and O is normalised at every visit;
 /// the parallelism is over batch and heads alone. Both are what FlashAttention-2 changes. The lse is made
 /// of l and m at the end, for the backward pass.
-enum FlashAttention1Forward<Scalar: CPUScalar>: CPUAlgorithm {
-    typealias Operands = ForwardOperands<Scalar>
+enum FlashAttention1Forward<Element: CPUElement>: CPUAlgorithm {
+    typealias Scalar = Element.Accumulator
+    typealias Operands = ForwardOperands<Element>
 
     struct Shared {
         /// m and l of every row: `[B, H, Nq]` each.
@@ -27,6 +28,9 @@ enum FlashAttention1Forward<Scalar: CPUScalar>: CPUAlgorithm {
 
     struct Scratch {
         let steps: TileSteps<Scalar>
+        /// Q_i, K_j and V_j where they have to be widened, `[Br][D]`, `[Bc][D]`, `[Bc][Dv]`, and the O of a head
+        /// until it is rounded, `[Nq][Dv]`.
+        let Q, K, V, O: MutableBlock<Scalar>
         /// S, then P̃: `[Br][Bc]`.
         let S: MutableBlock<Scalar>
         let panels: UnsafeMutablePointer<Scalar>
@@ -43,11 +47,13 @@ enum FlashAttention1Forward<Scalar: CPUScalar>: CPUAlgorithm {
     }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
-        let (Br, Bc) = (c.tileRows, c.tileKeys)
+        let (Br, Bc, D, Dv) = (c.tileRows, c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
         return Scratch(
             steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
+            Q: c.loaded(Br, D, &arena), K: c.loaded(Bc, D, &arena), V: c.loaded(Bc, Dv, &arena),
+            O: c.loaded(c.shape.queryLength, Dv, &arena),
             S: arena.block(Br, Bc, stride: c.paddedColumns(Bc)),
-            panels: arena.take(c.kernels.packedCount(rows: Bc, depth: c.shape.headSize), of: Scalar.self),
+            panels: arena.take(c.kernels.packedCount(rows: Bc, depth: D), of: Scalar.self),
             tileMaximum: arena.take(Br, of: Scalar.self), offset: arena.take(Br, of: Scalar.self),
             tileSum: arena.take(Br, of: Scalar.self),
             oldFactor: arena.take(Br, of: Scalar.self), newFactor: arena.take(Br, of: Scalar.self))
@@ -62,32 +68,35 @@ enum FlashAttention1Forward<Scalar: CPUScalar>: CPUAlgorithm {
         _ b: Int, _ h: Int, _ c: CPUContext, _ x: Operands, _ shared: Shared, _ scratch: Scratch
     ) {
         let plan = c.plan(b, x.keyLengths)
+        let steps = scratch.steps
         let (Nq, first) = (plan.queryLength, c.shape.row(b, h, 0))
         let statistics = RowStatistics(
-            scale: scratch.steps.scoreScale, maximum: shared.maximum + first, sum: shared.sum + first)
-        x.output.block(b, h, 0..<Nq).fill(0)
+            scale: steps.scoreScale, maximum: shared.maximum + first, sum: shared.sum + first)
+        let O = steps.accumulator(x.output.block(b, h, 0..<Nq), or: scratch.O)
+        O.fill(0)
         statistics.reset(Nq)
         for j in 0..<plan.keyTileCount {
             let keys = plan.keys(j)
-            let Kj = x.key.block(b, h / c.shape.groupSize, keys)
-            let Vj = x.value.block(b, h / c.shape.groupSize, keys)
-            let prepared = scratch.steps.pack(Kj, panels: scratch.panels)
+            let Kj = steps.load(x.key.block(b, h / c.shape.groupSize, keys), into: scratch.K)
+            let Vj = steps.load(x.value.block(b, h / c.shape.groupSize, keys), into: scratch.V)
+            let prepared = steps.pack(Kj, panels: scratch.panels)
             for i in plan.queryTiles(forKeyTile: j) {
-                visit(plan.tile(i, j), plan, b, h, x, prepared, Vj, statistics, scratch)
+                visit(plan.tile(i, j), plan, b, h, x, prepared, Vj, O, statistics, scratch)
             }
         }
         let lse = x.logSumExp.baseAddress.unsafelyUnwrapped + first
         statistics.finish(Nq, logSumExp: lse)
+        steps.store(O, to: x.output.block(b, h, 0..<Nq))
     }
 
     private static func visit(
         _ tile: TilePlan.Tile, _ plan: TilePlan, _ b: Int, _ h: Int, _ x: Operands,
-        _ Kj: BlockGEMM<Scalar>.Transposed, _ Vj: Block<Scalar>, _ statistics: RowStatistics<Scalar>,
-        _ scratch: Scratch
+        _ Kj: BlockGEMM<Scalar>.Transposed, _ Vj: Block<Scalar>, _ O: MutableBlock<Scalar>,
+        _ statistics: RowStatistics<Scalar>, _ scratch: Scratch
     ) {
         let (steps, Br) = (scratch.steps, tile.queries.count)
-        let Qi = x.query.block(b, h, tile.queries)
-        let Oi = x.output.block(b, h, tile.queries)
+        let Qi = steps.load(x.query.block(b, h, tile.queries), into: scratch.Q)
+        let Oi = O.rows(tile.queries)
         let S = scratch.S.corner(Br, tile.keys.count)
         steps.scores(Qi, Kj, into: S)
         steps.maskTile(S, tile, plan)

@@ -20,11 +20,14 @@ import AttentionCore
 /// query of its own, so that maxima and sums are never taken across a vector. Step 8 corrects O_i in the
 /// multiply-add that adds the product to it. A masked tile goes through steps 6 to 8 in strips of rows, so
 /// that little is computed above the diagonal.
-enum FlashAttention2Forward<Scalar: CPUScalar>: CPUAlgorithm {
-    typealias Operands = ForwardOperands<Scalar>
+enum FlashAttention2Forward<Element: CPUElement>: CPUAlgorithm {
+    typealias Scalar = Element.Accumulator
+    typealias Operands = ForwardOperands<Element>
 
     struct Scratch {
         let steps: TileSteps<Scalar>
+        /// Q_i, K_j and V_j where they have to be widened: `[Br][D]`, `[Bc][D]`, `[Bc][Dv]`.
+        let Q, K, V: MutableBlock<Scalar>
         /// Q_iᵀ in panels.
         let panels: UnsafeMutablePointer<Scalar>
         /// Sᵀ, then Pᵀ: `[Bc][Br]`.
@@ -42,6 +45,7 @@ enum FlashAttention2Forward<Scalar: CPUScalar>: CPUAlgorithm {
         let padded = c.paddedColumns(Br)
         return Scratch(
             steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
+            Q: c.loaded(Br, D, &arena), K: c.loaded(Bc, D, &arena), V: c.loaded(Bc, Dv, &arena),
             panels: arena.take(c.kernels.packedCount(rows: Br, depth: D), of: Scalar.self),
             St: arena.block(Bc, Br, stride: padded), O: arena.block(Br, Dv, stride: c.paddedColumns(Dv)),
             statistics: RowStatistics(
@@ -60,21 +64,22 @@ enum FlashAttention2Forward<Scalar: CPUScalar>: CPUAlgorithm {
         let plan = c.plan(b, x.keyLengths)
         let rows = plan.queries(i)
         let (steps, statistics) = (scratch.steps, scratch.statistics)
-        let Qi = steps.pack(x.query.block(b, h, rows), panels: scratch.panels)
+        let Qi = steps.pack(steps.load(x.query.block(b, h, rows), into: scratch.Q), panels: scratch.panels)
         let Oi = scratch.O.rows(0..<rows.count)
         Oi.fill(0)
         statistics.reset(rows.count)
         for j in plan.keyTiles(forQueryTile: i) {
-            let Kj = x.key.block(b, h / c.shape.groupSize, plan.keys(j))
-            let Vj = x.value.block(b, h / c.shape.groupSize, plan.keys(j))
-            for part in plan.parts(of: plan.tile(i, j), rows: c.kernels.panelWidth) {
+            let tile = plan.tile(i, j)
+            let Kj = steps.load(x.key.block(b, h / c.shape.groupSize, tile.keys), into: scratch.K)
+            let Vj = steps.load(x.value.block(b, h / c.shape.groupSize, tile.keys), into: scratch.V)
+            for part in plan.parts(of: tile, rows: c.kernels.panelWidth) {
                 visit(part, plan, rows.lowerBound, Qi, Kj, Vj, Oi, scratch)
             }
         }
         let lse = x.logSumExp.baseAddress.unsafelyUnwrapped
         statistics.finish(rows.count, logSumExp: lse + c.shape.row(b, h, rows.lowerBound))
         steps.divideRows(Oi, by: statistics.sum)
-        x.output.block(b, h, rows).copy(from: Oi.readOnly)
+        steps.store(Oi, to: x.output.block(b, h, rows))
     }
 
     /// Steps 6 to 8 for a tile or a strip of it.

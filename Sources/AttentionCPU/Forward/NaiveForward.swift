@@ -9,8 +9,9 @@ import AttentionCore
 ///  3. O = P V.
 ///
 /// Each step runs over all tiles of all heads before the next begins.
-enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
-    typealias Operands = ForwardOperands<Scalar>
+enum NaiveForward<Element: CPUElement>: CPUAlgorithm {
+    typealias Scalar = Element.Accumulator
+    typealias Operands = ForwardOperands<Element>
 
     struct Shared {
         /// `[B·H·Nq][Nk]`
@@ -19,6 +20,9 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
 
     struct Scratch {
         let steps: TileSteps<Scalar>
+        /// Rows of Q, dO or a result, and of K or V, where they have to be widened: `[Br][max(D, Dv)]`,
+        /// `[Bc][max(D, Dv)]`.
+        let queries, keys: MutableBlock<Scalar>
         /// K_jᵀ in panels, or V_jᵀ in the backward pass.
         let panels: UnsafeMutablePointer<Scalar>
         /// `[Br]` each.
@@ -36,6 +40,7 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
         let widest = max(c.shape.headSize, c.shape.valueHeadSize)
         return Scratch(
             steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
+            queries: c.loaded(Br, widest, &arena), keys: c.loaded(c.tileKeys, widest, &arena),
             panels: arena.take(c.kernels.packedCount(rows: c.tileKeys, depth: widest), of: Scalar.self),
             statistics: RowStatistics(
                 scale: c.scoreScale(), maximum: arena.take(Br, of: Scalar.self), sum: arena.take(Br, of: Scalar.self)),
@@ -61,14 +66,17 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
         forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
             let P = rows(S, c, b, h, plan, i)
-            let Oi = x.output.block(b, h, plan.queries(i))
+            let block = x.output.block(b, h, plan.queries(i))
+            let Oi = scratch.steps.accumulator(block, or: scratch.queries)
             Oi.fill(0)
             for j in plan.keyTiles(forQueryTile: i) {
                 let tile = plan.tile(i, j)
+                let Vj = scratch.steps.load(
+                    x.value.block(b, h / c.shape.groupSize, tile.keys), into: scratch.keys)
                 scratch.steps.accumulate(
-                    P.columns(tile.keys), x.value.block(b, h / c.shape.groupSize, tile.keys), into: Oi,
-                    keep: .everything, tile, plan)
+                    P.columns(tile.keys), Vj, into: Oi, keep: .everything, tile, plan)
             }
+            scratch.steps.store(Oi, to: block)
         }
     }
 
@@ -85,15 +93,15 @@ enum NaiveForward<Scalar: CPUScalar>: CPUAlgorithm {
 
     /// S = Q Kᵀ for the rows of query tile i, and −∞ where the mask hides a key.
     static func scores(
-        _ plan: TilePlan, _ i: Int, _ c: CPUContext, _ query: TensorView<Scalar>, _ b: Int, _ h: Int,
-        _ key: TensorView<Scalar>, _ scratch: Scratch, into S: MutableBlock<Scalar>
+        _ plan: TilePlan, _ i: Int, _ c: CPUContext, _ query: TensorView<Element>, _ b: Int, _ h: Int,
+        _ key: TensorView<Element>, _ scratch: Scratch, into S: MutableBlock<Scalar>
     ) {
-        let Qi = query.block(b, h, plan.queries(i))
+        let Qi = scratch.steps.load(query.block(b, h, plan.queries(i)), into: scratch.queries)
         var done = 0
         for j in plan.keyTiles(forQueryTile: i) {
             let tile = plan.tile(i, j)
             let Sij = S.columns(tile.keys)
-            let Kj = key.block(b, h / c.shape.groupSize, tile.keys)
+            let Kj = scratch.steps.load(key.block(b, h / c.shape.groupSize, tile.keys), into: scratch.keys)
             scratch.steps.scores(
                 Qi, scratch.steps.pack(Kj, panels: scratch.panels), into: Sij)
             scratch.steps.maskTile(Sij, tile, plan)

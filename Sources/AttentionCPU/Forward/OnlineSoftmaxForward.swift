@@ -12,11 +12,14 @@ import AttentionCore
 ///
 /// One row of scores is kept between the passes, nothing of size N × N. In step 2 the exponentials serve
 /// d only; the row keeps x. The division by d is done once, on O_i. The plan has tiles of one row.
-enum OnlineSoftmaxForward<Scalar: CPUScalar>: CPUAlgorithm {
-    typealias Operands = ForwardOperands<Scalar>
+enum OnlineSoftmaxForward<Element: CPUElement>: CPUAlgorithm {
+    typealias Scalar = Element.Accumulator
+    typealias Operands = ForwardOperands<Element>
 
     struct Scratch {
         let steps: TileSteps<Scalar>
+        /// Q_i and a chunk of K and of V where they have to be widened: `[1][D]`, `[Bc][D]`, `[Bc][Dv]`.
+        let Q, K, V: MutableBlock<Scalar>
         /// The row of scores, `[1][Nk]`, and a chunk of it for exp to consume, `[1][Bc]`.
         let x, chunk: MutableBlock<Scalar>
         /// O_i: `[1][Dv]`.
@@ -27,9 +30,10 @@ enum OnlineSoftmaxForward<Scalar: CPUScalar>: CPUAlgorithm {
     }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
-        let (Nk, Bc, Dv) = (c.shape.keyLength, c.tileKeys, c.shape.valueHeadSize)
+        let (Nk, Bc, D, Dv) = (c.shape.keyLength, c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
         return Scratch(
             steps: TileSteps(c, scratch: arena.take(c.gemmScratch, of: Scalar.self)),
+            Q: c.loaded(1, D, &arena), K: c.loaded(Bc, D, &arena), V: c.loaded(Bc, Dv, &arena),
             x: arena.block(1, Nk, stride: c.paddedColumns(Nk)),
             chunk: arena.block(1, Bc, stride: c.paddedColumns(Bc)),
             O: arena.block(1, Dv, stride: c.paddedColumns(Dv)),
@@ -48,14 +52,14 @@ enum OnlineSoftmaxForward<Scalar: CPUScalar>: CPUAlgorithm {
     ) {
         let plan = c.plan(b, operands.keyLengths)
         let (steps, statistics) = (scratch.steps, scratch.statistics)
-        let Qi = operands.query.block(b, h, plan.queries(i))
+        let Qi = steps.load(operands.query.block(b, h, plan.queries(i)), into: scratch.Q)
         let hkv = h / c.shape.groupSize
         let chunks = plan.keyTiles(forQueryTile: i)
         statistics.reset(1)
         for j in chunks {
             let tile = plan.tile(i, j)
             let x = scratch.x.columns(tile.keys)
-            let K = operands.key.block(b, hkv, tile.keys)
+            let K = steps.load(operands.key.block(b, hkv, tile.keys), into: scratch.K)
             steps.scores(Qi, .init(inPlace: K), into: x)
             steps.maskTile(x, tile, plan)
             steps.rowMaximum(x, into: scratch.maximum)
@@ -68,7 +72,7 @@ enum OnlineSoftmaxForward<Scalar: CPUScalar>: CPUAlgorithm {
         for j in chunks {
             let tile = plan.tile(i, j)
             let y = scratch.x.columns(tile.keys)
-            let V = operands.value.block(b, hkv, tile.keys)
+            let V = steps.load(operands.value.block(b, hkv, tile.keys), into: scratch.V)
             // After the last update `maximum` holds the row's own maximum.
             steps.exponentiate(y, offset: scratch.maximum, sum: scratch.sum)
             steps.accumulate(
@@ -77,6 +81,6 @@ enum OnlineSoftmaxForward<Scalar: CPUScalar>: CPUAlgorithm {
         let lse = operands.logSumExp.baseAddress.unsafelyUnwrapped
         statistics.finish(1, logSumExp: lse + c.shape.row(b, h, plan.queries(i).lowerBound))
         steps.divideRows(scratch.O, by: statistics.sum)
-        operands.output.block(b, h, plan.queries(i)).copy(from: scratch.O.readOnly)
+        steps.store(scratch.O, to: operands.output.block(b, h, plan.queries(i)))
     }
 }

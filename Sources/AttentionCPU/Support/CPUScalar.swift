@@ -10,15 +10,12 @@ import TileKernelsAVX512F32
 import TileKernelsAVX512F64
 #endif
 
-/// What the CPU implementation needs of a number type. The conformances are concrete, so that the
-/// algorithms below them are compiled for the type and not for a witness table.
-package protocol CPUScalar: AttentionElement {
+/// What the CPU implementation needs of a number type that it computes in.
+package protocol CPUScalar: CPUElement, AttentionScalar {
     /// The micro-kernels of a set, for the caller that knows that the processor runs them.
     static func tileKernels(_ set: KernelSet) -> TileKernelTable
     /// `C = alpha A B + beta C` of BLAS, row-major.
     static func gemm(_ blas: BLAS, _ call: BLASCall<Self>)
-    static func run(_ run: ForwardRun<Self>)
-    static func run(_ run: BackwardRun<Self>)
 }
 
 extension Float: CPUScalar {
@@ -37,9 +34,6 @@ extension Float: CPUScalar {
             BLAS.rowMajor, call.transposeA, call.transposeB, call.m, call.n, call.k, 1, call.a, call.lda,
             call.b, call.ldb, call.accumulate ? 1 : 0, call.c, call.ldc)
     }
-
-    package static func run(_ run: ForwardRun<Float>) { run.execute() }
-    package static func run(_ run: BackwardRun<Float>) { run.execute() }
 }
 
 extension Double: CPUScalar {
@@ -58,7 +52,4 @@ extension Double: CPUScalar {
             BLAS.rowMajor, call.transposeA, call.transposeB, call.m, call.n, call.k, 1, call.a, call.lda,
             call.b, call.ldb, call.accumulate ? 1 : 0, call.c, call.ldc)
     }
-
-    package static func run(_ run: ForwardRun<Double>) { run.execute() }
-    package static func run(_ run: BackwardRun<Double>) { run.execute() }
 }

@@ -9,15 +9,17 @@ package enum Machine {
     package static func cacheBytes(_ level: Int) -> Int { Int(processor_cache_bytes(Int32(level))) }
 
     /// GFLOP/s of multiply-adds in registers, `threads` at once.
-    package static func multiplyAddPeak(threads: Int, _ kernels: TileKernelTable) -> Double {
+    package static func multiplyAddPeak(
+        threads: Int, _ loop: @escaping TileKernelTable.MultiplyAddLoop
+    ) -> Double {
         let rounds = 2_000_000
         return best(of: 7) {
             parallelTiles(threads, threads: threads, scratch: { _ in Double.zero }) { _, seed in
-                _ = kernels.multiplyAddLoop(rounds, &seed)
+                _ = loop(rounds, &seed)
             }
         } work: {
             var seed = 0.0
-            return Double(threads * kernels.multiplyAddLoop(rounds, &seed))
+            return Double(threads * loop(rounds, &seed))
         }
     }
 

@@ -7,6 +7,13 @@ struct Block<Scalar> {
     var columns: Int
     var stride: Int
 
+    /// The same memory, which holds the other type already.
+    func assumingElements<Other>(_ type: Other.Type) -> Block<Other> {
+        Block<Other>(
+            memory: UnsafeRawPointer(memory).assumingMemoryBound(to: Other.self), rows: rows,
+            columns: columns, stride: stride)
+    }
+
     /// Some of its rows.
     func rows(_ range: Range<Int>) -> Block {
         Block(
@@ -28,6 +35,13 @@ struct MutableBlock<Scalar> {
 
     var readOnly: Block<Scalar> {
         Block(memory: UnsafePointer(memory), rows: rows, columns: columns, stride: stride)
+    }
+
+    /// The same memory, which holds the other type already.
+    func assumingElements<Other>(_ type: Other.Type) -> MutableBlock<Other> {
+        MutableBlock<Other>(
+            memory: UnsafeMutableRawPointer(memory).assumingMemoryBound(to: Other.self), rows: rows,
+            columns: columns, stride: stride)
     }
 
     /// Some of its rows.

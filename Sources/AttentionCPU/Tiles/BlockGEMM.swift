@@ -17,6 +17,20 @@ struct BlockGEMM<Scalar: CPUScalar> {
         case everything
         /// Row r is multiplied by element r, then added to.
         case scaled(UnsafePointer<Scalar>)
+
+        /// The same for row r alone.
+        func row(_ r: Int) -> Keep {
+            if case .scaled(let factors) = self { .scaled(factors + r) } else { self }
+        }
+
+        /// As the micro-kernels take it.
+        var forKernels: (rowScale: UnsafePointer<Scalar>?, accumulate: Bool) {
+            switch self {
+            case .nothing: (nil, false)
+            case .everything: (nil, true)
+            case .scaled(let factors): (factors, true)
+            }
+        }
     }
 
     /// Rows of K (or Q, or V) that are to be multiplied transposed.
@@ -72,7 +86,7 @@ struct BlockGEMM<Scalar: CPUScalar> {
                 blas, BLAS.noTranspose, BLAS.noTranspose, A.columns, A.memory, A.stride, B.memory, B.stride,
                 C, accumulate: accumulate)
         } else {
-            let (rowScale, accumulate) = keepForKernels(keep)
+            let (rowScale, accumulate) = keep.forKernels
             kernels.gemmNN(
                 C.rows, C.columns, A.columns, A.memory, A.stride, B.memory, B.stride, C.memory, C.stride,
                 rowScale, accumulate, scratch)
@@ -87,18 +101,10 @@ struct BlockGEMM<Scalar: CPUScalar> {
                 blas, BLAS.transpose, BLAS.noTranspose, A.rows, A.memory, A.stride, B.memory, B.stride, C,
                 accumulate: accumulate)
         } else {
-            let (rowScale, accumulate) = keepForKernels(keep)
+            let (rowScale, accumulate) = keep.forKernels
             kernels.gemmTN(
                 C.rows, C.columns, A.rows, A.memory, A.stride, B.memory, B.stride, C.memory, C.stride,
                 rowScale, accumulate, scratch)
-        }
-    }
-
-    private func keepForKernels(_ keep: Keep) -> (rowScale: UnsafePointer<Scalar>?, accumulate: Bool) {
-        switch keep {
-        case .nothing: (nil, false)
-        case .everything: (nil, true)
-        case .scaled(let factors): (factors, true)
         }
     }
 

@@ -3,7 +3,8 @@ import AttentionCore
 /// An algorithm and pass on the CPU. The layouts are run twice: with a counting arena when the problem is
 /// planned, and over the memory when it runs.
 protocol CPUAlgorithm {
-    associatedtype Scalar: CPUScalar
+    /// What the operands hold.
+    associatedtype Element: CPUElement
     associatedtype Operands
     /// Memory that the workers share, by name.
     associatedtype Shared

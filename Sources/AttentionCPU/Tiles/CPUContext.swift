@@ -10,13 +10,17 @@ package struct CPUContext: Sendable {
     /// Workers, each with memory of its own.
     var threads: Int
     let kernels: TileKernelTable
+    /// How blocks of the operands are loaded and stored; nil if they hold what is computed in.
+    let conversion: ElementConversion?
+    /// The kernels over pairs of BF16, if they multiply the blocks.
+    var pairs: PairKernelTable?
     /// BLAS, if it multiplies the blocks.
     let blas: BLAS?
 
     /// The factor that turns scores into P: the scale's magnitude. A scale of 0 is replaced by a number so small
     /// that P is the same to the last digit: unlike 0 it keeps the −∞ of a masked score, and one can divide
     /// by it.
-    func scoreScale<Scalar: AttentionElement>() -> Scalar { max(Scalar(abs(softmaxScale)), 1e-30) }
+    func scoreScale<Scalar: AttentionScalar>() -> Scalar { max(Scalar(abs(softmaxScale)), 1e-30) }
 
     /// The plan of a batch entry.
     func plan(_ b: Int, _ keyLengths: UnsafeBufferPointer<Int32>?) -> TilePlan {
@@ -48,6 +52,11 @@ package struct CPUContext: Sendable {
     /// The row stride of a matrix `[·][Nk]` that is written tile by tile: the last tile may begin anywhere, and
     /// the micro-kernels fill its last vector.
     var paddedScoreColumns: Int { paddedColumns(shape.keyLength + kernels.lanes - 1) }
+
+    /// Memory to load blocks of the operands into; none where they are taken as they lie.
+    func loaded<Scalar>(_ rows: Int, _ columns: Int, _ arena: inout Arena) -> MutableBlock<Scalar> {
+        arena.block(conversion == nil ? 0 : rows, columns, stride: paddedColumns(columns))
+    }
 
     /// Scratch that the GEMMs need for a pass over these tiles.
     var gemmScratch: Int {

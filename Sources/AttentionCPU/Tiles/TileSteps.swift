@@ -4,6 +4,7 @@ import TileKernelTable
 /// The steps on one tile that the algorithms are written in, under the names that the papers give them.
 struct TileSteps<Scalar: CPUScalar> {
     let kernels: TileKernelTable
+    let conversion: ElementConversion?
     let gemm: BlockGEMM<Scalar>
     /// The factor on Q Kᵀ, which dS takes.
     let scale: Double
@@ -12,13 +13,48 @@ struct TileSteps<Scalar: CPUScalar> {
 
     init(_ context: CPUContext, scratch: UnsafeMutablePointer<Scalar>) {
         kernels = context.kernels
+        conversion = context.conversion
         gemm = BlockGEMM(kernels: context.kernels, blas: context.blas, scratch: scratch)
         scale = context.softmaxScale
         scoreScale = context.scoreScale()
     }
 
     /// The factor from a difference of scores to the exponent of 2.
-    private var exponentFactor: Double { Double(scoreScale) * 1.4426950408889634 }
+    var exponentFactor: Double { Double(scoreScale) * 1.4426950408889634 }
+
+    // MARK: Loading and storing
+
+    /// A block of an operand as it is computed with: the block itself, or a copy widened into the scratch.
+    func load<Element: CPUElement>(
+        _ block: Block<Element>, into scratch: MutableBlock<Scalar>
+    ) -> Block<Scalar> where Element.Accumulator == Scalar {
+        guard let conversion else { return block.assumingElements(Scalar.self) }
+        let copy = scratch.corner(block.rows, block.columns)
+        conversion.widen(
+            block.rows, block.columns, block.memory, block.stride, copy.memory, copy.stride)
+        return copy.readOnly
+    }
+
+    /// Where the sum that becomes a block of a result is made: in the block itself, or in the scratch.
+    func accumulator<Element: CPUElement>(
+        _ block: MutableBlock<Element>, or scratch: MutableBlock<Scalar>
+    ) -> MutableBlock<Scalar> where Element.Accumulator == Scalar {
+        conversion == nil
+            ? block.assumingElements(Scalar.self) : scratch.corner(block.rows, block.columns)
+    }
+
+    /// Writes a block of a result, rounded once; nothing to do where it was made in place.
+    func store<Element: CPUElement>(
+        _ sum: MutableBlock<Scalar>, to block: MutableBlock<Element>
+    ) where Element.Accumulator == Scalar {
+        if let conversion {
+            conversion.round(
+                block.rows, block.columns, sum.memory, sum.stride, block.memory, block.stride)
+        } else {
+            let block = block.assumingElements(Scalar.self)
+            if block.memory != sum.memory { block.copy(from: sum.readOnly) }
+        }
+    }
 
     // MARK: Scores and softmax
 
@@ -53,7 +89,7 @@ struct TileSteps<Scalar: CPUScalar> {
     func maskTransposedTile(_ St: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
         guard tile.zone == .masked else { return }
         for c in 0..<St.rows {
-            let seeing = visibleQueries(c, tile, plan)
+            let seeing = plan.visibleQueries(key: c, of: tile)
             let row = St.rows(c..<c + 1)
             row.columns(0..<seeing.lowerBound).fill(-.infinity)
             row.columns(seeing.upperBound..<St.columns).fill(-.infinity)
@@ -142,12 +178,10 @@ struct TileSteps<Scalar: CPUScalar> {
             return gemm.multiply(P.readOnly, V, into: O, keep: keep)
         }
         for r in 0..<P.rows {
-            let seen = visibleKeys(r, tile, plan)
-            let rowKeep: BlockGEMM<Scalar>.Keep =
-                if case .scaled(let factors) = keep { .scaled(factors + r) } else { keep }
+            let seen = plan.visibleKeys(row: r, of: tile)
             gemm.multiply(
                 P.rows(r..<r + 1).columns(seen).readOnly, V.rows(seen), into: O.rows(r..<r + 1),
-                keep: rowKeep)
+                keep: keep.row(r))
         }
     }
 
@@ -160,7 +194,7 @@ struct TileSteps<Scalar: CPUScalar> {
             return gemm.multiply(transposed: Pt.readOnly, V, into: O, keep: .scaled(factors))
         }
         for r in 0..<O.rows {
-            let seen = visibleKeys(r, tile, plan)
+            let seen = plan.visibleKeys(row: r, of: tile)
             gemm.multiply(
                 transposed: Pt.rows(seen).columns(r..<r + 1).readOnly, V.rows(seen), into: O.rows(r..<r + 1),
                 keep: .scaled(factors + r))
@@ -176,7 +210,7 @@ struct TileSteps<Scalar: CPUScalar> {
             return gemm.multiply(transposed: P.readOnly, dO, into: dV, keep: .everything)
         }
         for c in 0..<P.columns {
-            let rows = visibleQueries(c, tile, plan)
+            let rows = plan.visibleQueries(key: c, of: tile)
             gemm.multiply(
                 transposed: P.rows(rows).columns(c..<c + 1).readOnly, dO.rows(rows),
                 into: dV.rows(c..<c + 1), keep: .everything)
@@ -188,26 +222,28 @@ struct TileSteps<Scalar: CPUScalar> {
     ) {
         guard tile.zone == .masked else { return }
         for r in 0..<S.rows {
-            let seen = visibleKeys(r, tile, plan)
+            let seen = plan.visibleKeys(row: r, of: tile)
             let row = S.rows(r..<r + 1)
             row.columns(0..<seen.lowerBound).fill(value)
             row.columns(seen.upperBound..<S.columns).fill(value)
         }
     }
 
+    private func isFinite(_ block: Block<Scalar>) -> Bool {
+        kernels.allFinite(block.rows, block.columns, block.memory, block.stride)
+    }
+}
+
+extension TilePlan {
     /// The keys that row r of the tile sees, counted from the tile's first.
-    private func visibleKeys(_ r: Int, _ tile: TilePlan.Tile, _ plan: TilePlan) -> Range<Int> {
-        let seen = plan.visibleKeys(row: tile.queries.lowerBound + r).clamped(to: tile.keys)
+    func visibleKeys(row r: Int, of tile: Tile) -> Range<Int> {
+        let seen = visibleKeys(row: tile.queries.lowerBound + r).clamped(to: tile.keys)
         return seen.lowerBound - tile.keys.lowerBound..<seen.upperBound - tile.keys.lowerBound
     }
 
     /// The rows that see key c of the tile, counted from the tile's first.
-    private func visibleQueries(_ c: Int, _ tile: TilePlan.Tile, _ plan: TilePlan) -> Range<Int> {
-        let seeing = plan.visibleQueries(key: tile.keys.lowerBound + c).clamped(to: tile.queries)
+    func visibleQueries(key c: Int, of tile: Tile) -> Range<Int> {
+        let seeing = visibleQueries(key: tile.keys.lowerBound + c).clamped(to: tile.queries)
         return seeing.lowerBound - tile.queries.lowerBound..<seeing.upperBound - tile.queries.lowerBound
-    }
-
-    private func isFinite(_ block: Block<Scalar>) -> Bool {
-        kernels.allFinite(block.rows, block.columns, block.memory, block.stride)
     }
 }

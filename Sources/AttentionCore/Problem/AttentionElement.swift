@@ -1,41 +1,32 @@
-#if canImport(Darwin)
-import Darwin
-#elseif canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
+/// A number type that tensors hold: Double, Float, Float16 or ``BFloat16``.
+///
+/// Attention computes in the type's accumulator. An input is widened to it, which is exact, and a result is
+/// rounded to the element type once, when it is written.
+public protocol AttentionElement: BitwiseCopyable, Hashable, Codable, Sendable {
+    /// What attention computes in: Double for Double, Float for the others.
+    associatedtype Accumulator: AttentionScalar
+
+    /// 0, of positive sign.
+    static var zero: Self { get }
+    /// The nearest value of the type, the even one of two; an infinity beyond the largest. A NaN stays a NaN.
+    static func rounding(_ value: Accumulator) -> Self
+    /// The same from Double, rounded once.
+    static func rounding(_ value: Double) -> Self
+    /// The same number in the wider type.
+    var widened: Accumulator { get }
+}
+
+// Swift has no Float16 on Intel Macs.
+#if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
+extension Float16: AttentionElement {
+    public static func rounding(_ value: Float) -> Float16 { Float16(value) }
+    public static func rounding(_ value: Double) -> Float16 { Float16(value) }
+    public var widened: Float { Float(self) }
+}
 #endif
 
-/// A number type that attention computes in.
-public protocol AttentionElement: BinaryFloatingPoint, SIMDScalar, Codable, BitwiseCopyable, Sendable {
-    /// e to the power of `x`.
-    static func exp(_ x: Self) -> Self
-    /// The natural logarithm of `x`.
-    static func log(_ x: Self) -> Self
-}
-
-extension Float: AttentionElement {
-    #if canImport(Darwin)
-    public static func exp(_ x: Float) -> Float { Darwin.exp(x) }
-    public static func log(_ x: Float) -> Float { Darwin.log(x) }
-    #elseif canImport(Glibc)
-    public static func exp(_ x: Float) -> Float { Glibc.exp(x) }
-    public static func log(_ x: Float) -> Float { Glibc.log(x) }
-    #else
-    public static func exp(_ x: Float) -> Float { Musl.exp(x) }
-    public static func log(_ x: Float) -> Float { Musl.log(x) }
-    #endif
-}
-
-extension Double: AttentionElement {
-    #if canImport(Darwin)
-    public static func exp(_ x: Double) -> Double { Darwin.exp(x) }
-    public static func log(_ x: Double) -> Double { Darwin.log(x) }
-    #elseif canImport(Glibc)
-    public static func exp(_ x: Double) -> Double { Glibc.exp(x) }
-    public static func log(_ x: Double) -> Double { Glibc.log(x) }
-    #else
-    public static func exp(_ x: Double) -> Double { Musl.exp(x) }
-    public static func log(_ x: Double) -> Double { Musl.log(x) }
-    #endif
+extension BFloat16: AttentionElement {
+    public static func rounding(_ value: Float) -> BFloat16 { BFloat16(value) }
+    public static func rounding(_ value: Double) -> BFloat16 { BFloat16(value) }
+    public var widened: Float { Float(self) }
 }

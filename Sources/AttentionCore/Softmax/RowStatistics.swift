@@ -11,7 +11,7 @@
 ///
 /// Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", arXiv 1805.02867,
 /// Algorithm 3, and for `finish` Dao, "FlashAttention-2", arXiv 2307.08691, Algorithm 1.
-package struct RowStatistics<Scalar: AttentionElement> {
+package struct RowStatistics<Scalar: AttentionScalar> {
     /// The factor on scores, greater than 0.
     package let scale: Scalar
     /// m: `[rows]`.

@@ -2,9 +2,17 @@ import FlashAttention
 
 /// One thing to check: a problem, how it is computed, and what it is fed with.
 public struct VerificationCase: Hashable, Sendable {
-    /// The types that the CPU computes in.
+    /// The types that tensors hold.
     public enum ElementType: String, Hashable, Sendable, CaseIterable {
-        case f32, f64
+        case f64, f32, f16, bf16
+
+        /// Whether results are rounded to it from Float.
+        public var isRounded: Bool { self == .f16 || self == .bf16 }
+
+        init<Element: AttentionElement>(_ type: Element.Type) {
+            self = Element.self == Double.self ? .f64 : .f32
+            if MemoryLayout<Element>.size == 2 { self = Element.self == BFloat16.self ? .bf16 : .f16 }
+        }
     }
 
     public enum Pass: String, Hashable, Sendable, CaseIterable {

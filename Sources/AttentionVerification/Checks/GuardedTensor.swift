@@ -7,8 +7,8 @@ final class GuardedTensor<Element: AttentionElement> {
     let strides: TensorStrides
     private let memory: UnsafeMutableBufferPointer<Element>
     private let reach: Int
-    /// Odd, so that no row starts on a vector's boundary.
-    private static var margin: Int { 67 }
+    /// No multiple of a vector, so that no row starts on its boundary; even, so that 16-bit elements lie in pairs.
+    private static var margin: Int { 66 }
 
     /// - Parameters:
     ///   - padding: elements between the end of a row and the next.
@@ -59,7 +59,7 @@ final class GuardedTensor<Element: AttentionElement> {
         forEachRow { start, _, _, _ in
             for d in 0..<extents.size { own[start + d] = true }
         }
-        return memory.indices.allSatisfy { own[$0] || isGuard(memory[$0]) }
+        return memory.indices.allSatisfy { own[$0] || Self.isGuard(memory[$0]) }
     }
 
     private func forEachRow(_ body: (_ start: Int, _ b: Int, _ h: Int, _ n: Int) -> Void) {
@@ -73,21 +73,15 @@ final class GuardedTensor<Element: AttentionElement> {
         }
     }
 
-    private static var guardValue: Element { Element(nan: 0x1234, signaling: false) }
+    private static func isGuard(_ x: Element) -> Bool {
+        withUnsafeBytes(of: x) { $0.elementsEqual(guardBytes.prefix($0.count)) }
+    }
 
-    private func isGuard(_ x: Element) -> Bool {
-        let pattern = Self.guardValue
-        return x.isNaN && x.significandBitPattern == pattern.significandBitPattern
+    private static var guardValue: Element {
+        guardBytes.withUnsafeBytes { $0.loadUnaligned(as: Element.self) }
     }
 }
 
-extension BinaryFloatingPoint {
-    /// A NaN with a payload, through the bits that every binary type has.
-    fileprivate init(nan payload: RawSignificand, signaling: Bool) {
-        let quiet = RawSignificand(1) << RawSignificand(Self.significandBitCount - 1)
-        let exponent = ~(~RawExponent(0) << RawExponent(Self.exponentBitCount))
-        self.init(
-            sign: .plus, exponentBitPattern: exponent,
-            significandBitPattern: (signaling ? 0 : quiet) | payload)
-    }
-}
+/// A quiet NaN with a payload in every element type, F16 and BF16 as well as the wider ones: each pair of
+/// bytes is 0x7FFD.
+private let guardBytes: [UInt8] = [0xFD, 0x7F, 0xFD, 0x7F, 0xFD, 0x7F, 0xFD, 0x7F]

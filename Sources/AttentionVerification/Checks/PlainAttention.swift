@@ -1,3 +1,5 @@
+import FlashAttention
+
 #if canImport(Darwin)
 import Darwin
 #elseif canImport(Glibc)
@@ -6,9 +8,10 @@ import Glibc
 import Musl
 #endif
 
-/// Attention in Float by plain loops: the ordinary computation against whose error that of the library's
-/// naive algorithm is measured.
-struct PlainAttention {
+/// Attention by plain loops in Float, with every tensor on the way rounded to the element type, as it is where
+/// each step is an operation of its own: the ordinary computation in the type, against whose error that of the
+/// library's naive algorithm is measured, and in F16 and BF16 that of every algorithm.
+struct PlainAttention<Element: AttentionElement> {
     private let oracle: Oracle
     private let query: [Float]
     private let key: [Float]
@@ -34,20 +37,23 @@ struct PlainAttention {
         for row in oracle.allRows {
             let (keys, P, logSum) = probabilities(row)
             let i = oracle.queryRow(row)
-            lse[i] = logSum
+            lse[i] = Self.rounded(logSum)
             for (j, p) in zip(keys, P) { Self.add(p, value, j, shape.valueHeadSize, to: &output, i) }
+            for d in i * shape.valueHeadSize..<(i + 1) * shape.valueHeadSize {
+                output[d] = Self.rounded(output[d])
+            }
             if pass == .forward { continue }
-            let delta = Self.dot(outputGradient, i, output, i, shape.valueHeadSize)
+            let delta = Self.rounded(Self.dot(outputGradient, i, output, i, shape.valueHeadSize))
             for (j, p) in zip(keys, P) {
-                let dP = Self.dot(outputGradient, i, value, j, shape.valueHeadSize)
-                let dS = Float(oracle.softmaxScale) * p * (dP - delta)
+                let dP = Self.rounded(Self.dot(outputGradient, i, value, j, shape.valueHeadSize))
+                let dS = Self.rounded(Float(oracle.softmaxScale) * p * (dP - delta))
                 Self.add(p, outputGradient, i, shape.valueHeadSize, to: &dV, j)
                 Self.add(dS, key, j, shape.headSize, to: &dQ, i)
                 Self.add(dS, query, i, shape.headSize, to: &dK, j)
             }
         }
         let tensors = pass == .forward ? [output, lse] : [dQ, dK, dV]
-        return tensors.map { $0.map { Double($0) } }
+        return tensors.map { $0.map { Double(Self.rounded($0)) } }
     }
 
     /// The rows of K that a query row sees, P over them, and the lse.
@@ -58,14 +64,16 @@ struct PlainAttention {
             .map { oracle.keyRow(row, $0) }
         let i = oracle.queryRow(row)
         let scores = keys.map {
-            Float(oracle.softmaxScale) * Self.dot(query, i, key, $0, oracle.shape.headSize)
+            Self.rounded(Float(oracle.softmaxScale) * Self.dot(query, i, key, $0, oracle.shape.headSize))
         }
         let maximum = scores.reduce(-Float.infinity) { $1 > $0 ? $1 : $0 }
         if maximum == -.infinity, !scores.contains(where: \.isNaN) { return ([], [], -.infinity) }
         let weights = scores.map { expf($0 - (maximum == -.infinity ? 0 : maximum)) }
         let sum = weights.reduce(0, +)
-        return (keys, weights.map { $0 / sum }, maximum + logf(sum))
+        return (keys, weights.map { Self.rounded($0 / sum) }, maximum + logf(sum))
     }
+
+    private static func rounded(_ x: Float) -> Float { Float(Element.rounding(Double(x)).widened) }
 
     private static func dot(_ a: [Float], _ r: Int, _ b: [Float], _ s: Int, _ n: Int) -> Float {
         var sum: Float = 0

@@ -68,8 +68,7 @@ public struct SampleCheck<Element: AttentionElement>: Sendable {
         _ name: String, _ tensor: [Double], _ width: Int, _ rows: [Int], _ reference: [Double]
     ) -> TensorError {
         let sampled = rows.flatMap { tensor[$0 * width..<($0 + 1) * width] }
-        let element: VerificationCase.ElementType = Element.self == Double.self ? .f64 : .f32
-        return Judge(element: element, inputs: .normal).measure(name, sampled, reference)
+        return Judge(element: .init(Element.self), inputs: .normal).measure(name, sampled, reference)
     }
 
     /// Rows at random, the first and the last among them.

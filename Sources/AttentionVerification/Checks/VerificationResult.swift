@@ -16,6 +16,18 @@ public struct VerificationResult: Sendable {
     public var relativeError: Double { errors.map(\.relative).max() ?? 0 }
 }
 
+extension VerificationCase.ElementType {
+    /// The distance of 1 from the next larger number of the type.
+    var ulp: Double {
+        switch self {
+        case .f64: .ulpOfOne
+        case .f32: Double(Float.ulpOfOne)
+        case .f16: 0x1p-10
+        case .bf16: 0x1p-7
+        }
+    }
+}
+
 /// Decides whether a tensor is close enough to the right answer.
 struct Judge {
     let element: VerificationCase.ElementType
@@ -30,6 +42,11 @@ struct Judge {
             TensorError(
                 tensor, result, reference, absolute: Tolerance.floatAbsolute,
                 proportional: Tolerance.floatRelative)
+        case .f16, .bf16:
+            TensorError(
+                tensor, result, reference,
+                absolute: Tolerance.floatAbsolute + Tolerance.roundedUlps * element.ulp * largest(reference),
+                proportional: 0)
         case .f64:
             TensorError(
                 tensor, result, reference,
@@ -47,10 +64,12 @@ struct Judge {
             return "\(error.tensor): \(error.nonFiniteMismatches) entries are not NaN or infinite where they should be"
         }
         if error.maximum == .infinity { return "\(error.tensor): NaN or infinite where it should not be" }
-        if error.excess <= 1, element == .f64 || inputs.isOrdinary { return nil }
+        if error.excess <= 1, element == .f64 || element == .f32 && inputs.isOrdinary { return nil }
         let figures = "\(error.tensor): off by \(error.maximum), largest entry \(error.magnitude)"
-        guard element == .f32, let naive = try naive() else { return figures }
-        let allowed = factor * naive.maximum + Tolerance.naiveFloor * error.magnitude
+        guard element != .f64, let naive = try naive() else { return figures }
+        let floor = element.isRounded ? Tolerance.floatAbsolute + element.ulp * error.magnitude
+            : Tolerance.naiveFloor * error.magnitude
+        let allowed = factor * naive.maximum + floor
         return error.maximum <= allowed ? nil : figures + ", naive off by \(naive.maximum)"
     }
 

@@ -5,8 +5,7 @@ import FlashAttention
 /// Keeps the inputs and the right answer of the last problem, so that cases should come sorted by problem,
 /// as ``VerificationGrid`` has them.
 public final class Verifier {
-    private var floats: Reference<Float>?
-    private var doubles: Reference<Double>?
+    private var references: [VerificationCase.ElementType: any AnyReference] = [:]
 
     public init() {}
 
@@ -15,27 +14,42 @@ public final class Verifier {
     /// Checked beside the figures: that nothing is written outside the tensors, that all of each is written,
     /// and that the library computed with the algorithm, provider and micro-kernels asked for.
     public func run(_ verificationCase: VerificationCase) -> VerificationResult {
-        switch verificationCase.element {
-        case .f32:
-            let reference = floats.matching(verificationCase) ?? Reference(verificationCase.problem)
-            floats = reference
-            return reference.check(verificationCase)
-        case .f64:
-            let reference = doubles.matching(verificationCase) ?? Reference(verificationCase.problem)
-            doubles = reference
-            return reference.check(verificationCase)
+        let (element, problem) = (verificationCase.element, verificationCase.problem)
+        if let kept = references[element], kept.problem == problem { return kept.check(verificationCase) }
+        guard let reference = Self.reference(element, problem) else {
+            var result = VerificationResult(verificationCase: verificationCase)
+            result.failures = ["\(element) does not exist on this platform"]
+            return result
+        }
+        references[element] = reference
+        return reference.check(verificationCase)
+    }
+
+    private static func reference(
+        _ element: VerificationCase.ElementType, _ problem: VerificationCase.Problem
+    ) -> (any AnyReference)? {
+        switch element {
+        case .f64: return Reference<Double>(problem)
+        case .f32: return Reference<Float>(problem)
+        case .bf16: return Reference<BFloat16>(problem)
+        case .f16:
+            #if (os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64)
+            return nil
+            #else
+            return Reference<Float16>(problem)
+            #endif
         }
     }
 }
 
-extension Optional {
-    /// The reference, if it is of the case's problem.
-    fileprivate func matching<Element>(_ c: VerificationCase) -> Reference<Element>?
-    where Wrapped == Reference<Element> { flatMap { $0.problem == c.problem ? $0 : nil } }
+/// A reference of any element type.
+private protocol AnyReference: AnyObject {
+    var problem: VerificationCase.Problem { get }
+    func check(_ c: VerificationCase) -> VerificationResult
 }
 
 /// One problem's inputs, and the right answer where it has been asked for.
-private final class Reference<Element: AttentionElement> {
+private final class Reference<Element: AttentionElement>: AnyReference {
     let problem: VerificationCase.Problem
     private let oracle: Oracle
     private let inputs: GeneratedInputs<Element>
@@ -66,7 +80,8 @@ private final class Reference<Element: AttentionElement> {
             result.errors = compare(c, run.tensors)
             let judge = Judge(
                 element: c.element, inputs: problem.inputs,
-                factor: c.algorithm == .naive ? Tolerance.plainFactor : Tolerance.naiveFactor)
+                factor: c.algorithm == .naive && !c.element.isRounded
+                    ? Tolerance.plainFactor : Tolerance.naiveFactor)
             for (index, error) in result.errors.enumerated() {
                 if let fault = try judge.fault(error, naive: { try self.naive(c, run.tiles)[index] }) {
                     result.failures.append(fault)
@@ -96,12 +111,13 @@ private final class Reference<Element: AttentionElement> {
     /// then sum the same scores in the same order, and at logits of ±100 the rounding of a score is most of
     /// the error. What is compared is the algorithm, not the luck of another order.
     private func naive(_ c: VerificationCase, _ tiles: TileSizes) throws(AttentionError) -> [TensorError] {
-        let isNaive = c.algorithm == .naive
-        let key = NaiveKey(pass: c.pass, source: isNaive ? nil : [c.gemm.rawValue, c.kernels.rawValue, "\(tiles)"])
+        // In F16 and BF16 the library's own naive algorithm rounds less than the ordinary computation does.
+        let isPlain = c.algorithm == .naive || c.element.isRounded
+        let key = NaiveKey(pass: c.pass, source: isPlain ? nil : [c.gemm.rawValue, c.kernels.rawValue, "\(tiles)"])
         if let known = naiveErrors[key] { return known }
         let tensors: [[Double]]
-        if isNaive {
-            tensors = PlainAttention(oracle, operands).tensors(c.pass)
+        if isPlain {
+            tensors = PlainAttention<Element>(oracle, operands).tensors(c.pass)
         } else {
             var naive = c
             naive.algorithm = .naive

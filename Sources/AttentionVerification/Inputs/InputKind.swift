@@ -48,7 +48,7 @@ public struct GeneratedInputs<Element: AttentionElement>: Sendable {
             for index in tensor.elements.indices {
                 var x = random.normal() * spread
                 if kind == .outlier, random.uniform() <= 0.001 { x += 10 * random.normal() }
-                tensor.elements[index] = Element(x)
+                tensor.elements[index] = Element.rounding(x)
             }
             return tensor
         }
@@ -75,16 +75,16 @@ public struct GeneratedInputs<Element: AttentionElement>: Sendable {
     }
 
     /// One entry of a row, in the last head of the last batch entry.
-    private static func set(_ x: Element, in tensor: inout Tensor<Element>, _ row: Int) {
+    private static func set(_ x: Double, in tensor: inout Tensor<Element>, _ row: Int) {
         let extents = tensor.extents
         guard extents.count > 0 else { return }
-        tensor[extents.batch - 1, extents.heads - 1, row, extents.size / 2] = x
+        tensor[extents.batch - 1, extents.heads - 1, row, extents.size / 2] = Element.rounding(x)
     }
 
     /// NaN and infinities in K and V where no query sees the key, in Q and dO where the row sees no key.
     private mutating func hide(_ oracle: Oracle) {
         let shape = oracle.shape
-        let poison: [Element] = [.nan, .infinity, -.infinity]
+        let poison = [Double.nan, .infinity, -.infinity].map { Element.rounding($0) }
         for row in oracle.allKeys {
             let length = oracle.keyLength(row.batch)
             let seen = (0..<shape.queryLength).contains { oracle.sees(query: $0, key: row.row, length: length) }

@@ -123,7 +123,7 @@ extension TensorView {
             for h in 0..<extents.heads {
                 for n in 0..<extents.length {
                     let start = b * strides.batch + h * strides.head + n * strides.row
-                    for d in 0..<extents.size { dense.append(Double(memory[start + d])) }
+                    for d in 0..<extents.size { dense.append(Double(memory[start + d].widened)) }
                 }
             }
         }

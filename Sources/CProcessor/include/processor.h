@@ -9,6 +9,9 @@ bool processor_runs_avx2(void);
 /// Whether they run x86-64-v4 code: AVX-512 F, BW, CD, DQ and VL.
 bool processor_runs_avx512(void);
 
+/// Whether they run that and AVX512_BF16, the dot product of pairs of BF16.
+bool processor_runs_avx512_bf16(void);
+
 /// Bytes of the data cache of a level from 1 to 3, or 0 where the system does not say.
 long processor_cache_bytes(int level);
 

@@ -44,4 +44,12 @@ VECTOR_INSTRUCTION vector_f32 vector_f32_scale(vector_f32 x, vector_f32 n, vecto
 }
 #endif
 
+#if defined(__AVX512BF16__)
+// Each lane of a and b holds a pair of BF16: sum + a * b of both, lane by lane in float, where one product is
+// added after the other. Subnormal numbers count as 0, in and out.
+VECTOR_INSTRUCTION vector_f32 vector_f32_dot_pairs(vector_f32 sum, vector_f32 a, vector_f32 b) {
+    return (vector_f32)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+#endif
+
 #endif

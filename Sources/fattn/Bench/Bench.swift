@@ -18,7 +18,14 @@ struct Bench {
     func run(_ problem: BenchProblem, _ report: (BenchRow) -> Void) throws {
         switch problem.type {
         case .f64: try run(BenchInputs<Double>(problem), problem, report)
-        default: try run(BenchInputs<Float>(problem), problem, report)
+        case .f32: try run(BenchInputs<Float>(problem), problem, report)
+        case .bf16: try run(BenchInputs<BFloat16>(problem), problem, report)
+        case .f16:
+            #if (os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64)
+            throw CommandError.usage("--dtype: expected another type on this platform, got f16")
+            #else
+            try run(BenchInputs<Float16>(problem), problem, report)
+            #endif
         }
     }
 

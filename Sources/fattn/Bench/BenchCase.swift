@@ -29,10 +29,12 @@ final class BenchCheck<Element: FileElement> {
     /// A file's logits may be large, and their rounding errors with them: there the tolerance grows with the
     /// largest lse, 8 ulp of it, and with the largest entry.
     func fault(_ errors: [TensorError], largestLogSumExp: Double) -> String? {
-        let ulp = Double(Element.ulpOfOne)
+        let ulp = Double(Element.Accumulator.ulpOfOne)
         let absolute = Element.self == Double.self ? Tolerance.doubleRelative : Tolerance.floatAbsolute
         for error in errors where !SampleCheck<Element>.isWithinTolerance(error) {
-            let allowed = (absolute + 8 * ulp * largestLogSumExp) * max(1, error.magnitude)
+            let allowed =
+                (absolute + 8 * ulp * largestLogSumExp) * max(1, error.magnitude)
+                + Tolerance.rounding(Element.self) * error.magnitude
             if isRandom || error.nonFiniteMismatches > 0 || !(error.maximum <= allowed) {
                 return "\(error.tensor) is off by \(scientific(error.maximum))"
             }

@@ -11,6 +11,8 @@ final class BenchMachine: Encodable {
     /// GFLOP/s of multiply-adds in registers, with the threads in use: the best seen in this run.
     private var peakFloat: Double
     private var peakDouble: Double?
+    /// Of the dot product of pairs of BF16; nil where there is none.
+    private var peakBFloat16: Double?
     /// GB/s of reading, with the threads in use.
     let memoryBandwidth: Double
     let openBLAS: String?
@@ -23,6 +25,7 @@ final class BenchMachine: Encodable {
         peakDouble =
             measuresDouble
             ? try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: true) : nil
+        peakBFloat16 = try MachineInfo.bfloat16Peak(threads: threads, kernels: kernels)
         memoryBandwidth = try MachineInfo.memoryBandwidth(threads: threads)
         openBLAS = MachineInfo.openBLAS.map { "\($0.version) as \($0.core)" }
     }
@@ -33,20 +36,31 @@ final class BenchMachine: Encodable {
         let kernels = try MachineInfo.defaultKernels()
         peakFloat = max(
             peakFloat, try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: false))
+        if let known = peakBFloat16, let now = try MachineInfo.bfloat16Peak(threads: threads, kernels: kernels) {
+            peakBFloat16 = max(known, now)
+        }
         if let known = peakDouble {
             peakDouble = max(
                 known, try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: true))
         }
     }
 
-    /// GFLOP/s of multiply-adds in the type.
-    func peak(_ type: BenchType) -> Double? { type == .f64 ? peakDouble : peakFloat }
+    /// GFLOP/s of multiply-adds in what the type is computed in; for BF16 of its own instruction where there
+    /// is one.
+    func peak(_ type: BenchType) -> Double? {
+        switch type {
+        case .f64: peakDouble
+        case .bf16: peakBFloat16 ?? peakFloat
+        case .f32, .f16: peakFloat
+        }
+    }
 
     var summary: String {
         let double = peakDouble.map { ", \(fixed($0, 0)) in F64" } ?? ""
+        let bfloat16 = peakBFloat16.map { ", \(fixed($0, 0)) in BF16" } ?? ""
         return """
             \(cpu), \(threads) of \(cores) cores, kernels \(kernels); \(openBLAS ?? "no OpenBLAS")
-            measured now: multiply-add peak \(fixed(peakFloat, 0)) GFLOP/s in F32\(double); \
+            measured now: multiply-add peak \(fixed(peakFloat, 0)) GFLOP/s in F32\(double)\(bfloat16); \
             memory \(fixed(memoryBandwidth, 1)) GB/s
             """
     }
@@ -66,7 +80,8 @@ final class BenchMachine: Encodable {
         try container.encode(kernels, forKey: .kernels)
         try container.encode(peakFloat, forKey: .fma_peak_gflops_f32)
         try container.encode(peakDouble, forKey: .fma_peak_gflops_f64)
-        try container.encodeNil(forKey: .bf16_peak_gflops)
+        // Null, not left out, where there is none.
+        try container.encode(peakBFloat16, forKey: .bf16_peak_gflops)
         try container.encode(memoryBandwidth, forKey: .memory_gbps)
         try container.encode(openBLAS, forKey: .openblas)
         try container.encodeNil(forKey: .gpu)

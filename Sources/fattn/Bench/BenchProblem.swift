@@ -2,11 +2,19 @@ import AttentionVerification
 import FlashAttention
 import SafeTensors
 
-/// The types of the contract; two of them are not there yet.
+/// The types of the contract.
 enum BenchType: String, CaseIterable {
     case f32, f64, f16, bf16
 
-    var isThere: Bool { self == .f32 || self == .f64 }
+    init(_ type: DataType) {
+        self =
+            switch type {
+            case .f64: .f64
+            case .f16: .f16
+            case .bf16: .bf16
+            default: .f32
+            }
+    }
 }
 
 enum BenchMask: String, CaseIterable {
@@ -34,7 +42,7 @@ struct BenchProblem {
     init<Element: FileElement>(_ file: SafeTensorsFile, _ element: Element.Type) throws {
         let problem = try InputProblem<Element>(file, layout: .bhnd, needsGradient: false)
         shape = problem.shape
-        type = Element.dataType == .f64 ? .f64 : .f32
+        type = BenchType(Element.dataType)
         self.file = file
         keyLengths = problem.keyLengths.map { lengths in
             withExtendedLifetime(lengths) { lengths.buffer.map { Int($0) } }

@@ -2,9 +2,17 @@ import FlashAttention
 import SafeTensors
 
 /// A type that a file can hold and attention computes in.
-protocol FileElement: AttentionElement, SafeTensorsScalar {}
+protocol FileElement: AttentionElement, SafeTensorsScalar where Accumulator: SafeTensorsScalar {}
 extension Float: FileElement {}
 extension Double: FileElement {}
+extension BFloat16: FileElement, SafeTensorsScalar {
+    public static var dataType: DataType { .bf16 }
+}
+#if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
+extension Float16: FileElement, SafeTensorsScalar {
+    public static var dataType: DataType { .f16 }
+}
+#endif
 
 /// The problem that a file's tensors pose, over the mapped file, without a copy.
 struct InputProblem<Element: FileElement> {
@@ -129,14 +137,17 @@ extension TensorLayout {
 }
 
 /// Calls the generic body with the element type of a file's problem.
-/// - Throws: `CommandError.data` for a type that attention does not compute in yet.
+/// - Throws: `CommandError.data` for a type that attention does not take.
 func withElementType(of file: SafeTensorsFile, _ body: (any FileElement.Type) throws -> Void) throws {
     switch try file.info("q").dataType {
     case .f32: try body(Float.self)
     case .f64: try body(Double.self)
+    case .bf16: try body(BFloat16.self)
+    #if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
+    case .f16: try body(Float16.self)
+    #endif
     case let other:
-        let later = other == .f16 || other == .bf16 ? ", which is not there yet" : ""
-        throw CommandError.data("tensor q: expected dtype F32 or F64, got \(other.rawValue)\(later)")
+        throw CommandError.data("tensor q: expected dtype F64, F32, F16 or BF16, got \(other.rawValue)")
     }
 }
 
