@@ -72,7 +72,7 @@ enum FlashAttention2Forward<Element: CPUElement>: CPUAlgorithm {
             let tile = plan.tile(i, j)
             let Kj = steps.load(x.key.block(b, h / c.shape.groupSize, tile.keys), into: scratch.K)
             let Vj = steps.load(x.value.block(b, h / c.shape.groupSize, tile.keys), into: scratch.V)
-            for part in plan.parts(of: tile, rows: c.kernels.panelWidth) {
+            for part in plan.parts(of: tile, rows: c.kernels.panelWidth / 2) {
                 visit(part, plan, rows.lowerBound, Qi, Kj, Vj, Oi, scratch)
             }
         }

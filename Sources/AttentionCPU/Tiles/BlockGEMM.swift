@@ -38,19 +38,24 @@ struct BlockGEMM<Scalar: CPUScalar> {
         let rows: Block<Scalar>
         /// The same packed for the micro-kernels; nil when they are read where they lie.
         let panels: UnsafePointer<Scalar>?
+        /// Rows in a panel.
+        let panelWidth: Int
 
         /// The rows where they lie: for products with a single row, where packing costs more than it saves.
         /// Packed or not, the scores sum in another order; an algorithm does one or the other in both passes,
         /// so that the backward pass finds the forward pass's scores to the last bit.
-        init(inPlace rows: Block<Scalar>) { self.init(rows: rows, panels: nil) }
+        init(inPlace rows: Block<Scalar>) { self.init(rows: rows, panels: nil, panelWidth: 1) }
 
-        fileprivate init(rows: Block<Scalar>, panels: UnsafePointer<Scalar>?) {
-            (self.rows, self.panels) = (rows, panels)
+        fileprivate init(rows: Block<Scalar>, panels: UnsafePointer<Scalar>?, panelWidth: Int) {
+            (self.rows, self.panels, self.panelWidth) = (rows, panels, panelWidth)
         }
 
-        /// Some of the rows, from the start of a panel.
+        /// Some of the rows: from the start of a panel, or within one.
         func rows(_ range: Range<Int>) -> Transposed {
-            Transposed(rows: rows.rows(range), panels: panels.map { $0 + range.lowerBound * rows.columns })
+            let column = range.lowerBound % panelWidth
+            let panel = (range.lowerBound - column) * rows.columns
+            return Transposed(
+                rows: rows.rows(range), panels: panels.map { $0 + panel + column }, panelWidth: panelWidth)
         }
     }
 
@@ -60,7 +65,7 @@ struct BlockGEMM<Scalar: CPUScalar> {
     func pack(_ B: Block<Scalar>, panels: UnsafeMutablePointer<Scalar>) -> Transposed {
         guard blas == nil else { return Transposed(inPlace: B) }
         kernels.packTransposed(B.rows, B.columns, B.memory, B.stride, panels)
-        return Transposed(rows: B, panels: UnsafePointer(panels))
+        return Transposed(rows: B, panels: UnsafePointer(panels), panelWidth: kernels.panelWidth)
     }
 
     /// `C = A Bᵀ`. Rows of C have room for whole panels.
