@@ -158,7 +158,7 @@ class Comparison:
                 entry.answer["failure"] = str(error)
                 return
             entry.answer |= {"Br": row["Br"], "Bc": row["Bc"], "oracle_max_abs_error": row["max_abs_error"]}
-            self._see(machine)
+            report.keep_best(self.machine, machine)
             entry.rounds.append(row["median_s"])
             entry.runs += row["runs"]
             return
@@ -169,13 +169,6 @@ class Comparison:
             return
         entry.rounds.append(statistics.median(times))
         entry.runs += len(times)
-
-    def _see(self, machine):
-        """Keeps the best ceilings seen: one taken in a slow spell would flatter everybody."""
-        for name, value in machine.items():
-            if isinstance(value, float) and isinstance(self.machine.get(name), float):
-                value = max(value, self.machine[name])
-            self.machine[name] = value
 
     def stop(self):
         for worker in self.workers:

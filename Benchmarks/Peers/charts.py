@@ -105,3 +105,63 @@ def _draw_decode(timed, machine, path):
     grid[0][0].set_ylabel("K and V read, % of memory's speed")
     finish(figure, grid[0][0], "One query against many keys; more is better",
            f"Below the bars: B,H/Hkv over Nq×Nk,D. {machine}", path)
+
+
+ALGORITHMS = {
+    "naive": ("#0072B2", "s"), "online": ("#E69F00", "^"), "fa1": ("#009E73", "D"), "fa2": ("#D55E00", "o"),
+}
+
+
+def draw_growth(facts, rows, folder):
+    """Writes a chart for each pass; returns their file names."""
+    machine = f"{facts['machine']['cpu']}, {facts['threads']} threads, {facts['date']}"
+    names = []
+    for direction in ("forward", "backward"):
+        chosen = [row for row in rows if row["pass"] == direction]
+        names.append(f"growth-{direction}.png")
+        _draw_growth(chosen, direction, machine, os.path.join(folder, names[-1]))
+    return names
+
+
+def _draw_growth(rows, direction, machine, path):
+    figure, grid = plt.subplots(2, 2, figsize=(12, 9))
+    (time, memory), (heads, threads) = grid
+
+    def of(kind):
+        return [row for row in rows if row["sweep"] == kind]
+
+    _lines(time, of("length"), lambda row: row["Nq"], lambda row: row["median_s"], "N, one head", "seconds")
+    _lines(
+        memory, of("length"), lambda row: row["Nq"], lambda row: row["extra_bytes"] / 1e6, "N, one head",
+        "extra memory, MB")
+    _lines(
+        heads, of("heads"), lambda row: row["B"] * row["H"], lambda row: row["median_s"], "B·H, N 1024", "seconds")
+    _speed_ups(threads, of("threads"))
+    finish(
+        figure, time, f"How the {direction} pass grows; F32, D 64, no mask", machine, path)
+
+
+def _lines(axes, rows, x, y, x_label, y_label):
+    for name, (colour, marker) in ALGORITHMS.items():
+        points = [(x(row), y(row)) for row in rows if row["algorithm"] == name]
+        axes.plot(*zip(*points), color=colour, marker=marker, label=name, linewidth=2, markersize=7)
+    axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel=y_label)
+    axes.yaxis.set_major_formatter("{x:g}")
+    places = sorted({x(row) for row in rows})
+    axes.set_xticks(places, [f"{p // 1024}k" if p >= 1024 else str(p) for p in places], minor=False)
+    axes.set_xticks([], minor=True)
+
+
+def _speed_ups(axes, rows):
+    """How many times as fast the most threads are as one."""
+    shapes = list(dict.fromkeys((row["B"], row["H"], row["Nq"]) for row in rows))
+    most = max((row["threads_asked"] for row in rows), default=1)
+    times = {
+        (row["B"], row["H"], row["Nq"], row["algorithm"], row["threads_asked"]): row["median_s"] for row in rows}
+    for index, (name, (colour, _)) in enumerate(ALGORITHMS.items()):
+        heights = [
+            times.get((*shape, name, 1), 0) / times.get((*shape, name, most), float("inf")) for shape in shapes]
+        axes.bar([at - 0.3 + 0.2 * index for at in range(len(shapes))], heights, 0.18, color=colour)
+    axes.axhline(most, color="#555555", linewidth=0.8)
+    axes.set_xticks(range(len(shapes)), [f"{H} head{'s' * (H > 1)}, N {N}" for _, H, N in shapes])
+    axes.set_ylabel(f"{most} threads, times as fast as 1")

@@ -39,32 +39,22 @@ def add_shares(rows, machine):
         row["bandwidth_fraction"] = row["key_value_gbps"] / machine["memory_gbps"]
 
 
-def write(chosen, comparison, versions, rows):
-    """Writes `peers.json`, `peers.md` and the charts, all of them or none."""
-    add_shares(rows, comparison.machine)
-    facts = {
+def keep_best(machine, seen):
+    """Keeps the best ceilings seen: one taken in a slow spell would flatter everybody."""
+    for name, value in seen.items():
+        if isinstance(value, float) and isinstance(machine.get(name), float):
+            value = max(value, machine[name])
+        machine[name] = value
+
+
+def facts_of(script, chosen, machine, threads):
+    """What a reader has to know of any figures."""
+    return {
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["./Scripts/bench-peers", *map(shlex.quote, _asked())]),
-        "revision": chosen.revision,
-        "machine": comparison.machine,
-        "os": comparison.machine.get("os") or platform.platform(),
-        "threads": chosen.threads,
-        "rounds": comparison.rounds,
-        "seconds_a_round": comparison.seconds,
-        "versions": {"Python": platform.python_version(), **versions},
-        "left_out": comparison.missing,
-        "bounds": {dtype: {"largest": a, "rms": b} for dtype, (a, b) in BOUNDS.items()},
+        "command": " ".join([f"./Scripts/{script}", *map(shlex.quote, _asked())]),
+        "revision": chosen.revision, "machine": machine, "os": machine.get("os") or platform.platform(),
+        "threads": threads,
     }
-    os.makedirs(chosen.output, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=chosen.output) as folder:
-        with open(os.path.join(folder, "peers.json"), "w") as file:
-            json.dump({**facts, "rows": rows}, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-        names = charts.draw_peers(facts, rows, folder)
-        with open(os.path.join(folder, "peers.md"), "w") as file:
-            file.write(markdown(facts, rows, names))
-        for name in [*names, "peers.json", "peers.md"]:
-            os.replace(os.path.join(folder, name), os.path.join(chosen.output, name))
 
 
 def _asked():
@@ -78,21 +68,57 @@ def _asked():
     return result
 
 
-def markdown(facts, rows, charts_made):
+def origin(facts):
+    """The first lines of a page of figures."""
     machine = facts["machine"]
+    peak = f"multiply-add peak {machine['fma_peak_gflops_f32']:.0f} GFLOP/s in F32"
+    if machine.get("bf16_peak_gflops"):
+        peak += f", {machine['bf16_peak_gflops']:.0f} in BF16"
+    return [
+        f"`{facts['command']}`, {facts['date']}, fattn at {facts['revision'] or 'an unknown revision'}.", "",
+        f"{machine['cpu']}, {facts['threads']} of {machine['cores']} cores, kernels {machine['kernels']}, "
+        f"{facts['os']}. Measured in the same run: {peak}; memory {machine['memory_gbps']:.1f} GB/s.", "",
+    ]
+
+
+def write_whole(output, name, facts, rows, draw, describe):
+    """Writes `NAME.json`, `NAME.md` and the charts that `draw` makes in a folder: all of them or none."""
+    os.makedirs(output, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output) as folder:
+        with open(os.path.join(folder, f"{name}.json"), "w") as file:
+            json.dump({**facts, "rows": rows}, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+        names = draw(folder)
+        with open(os.path.join(folder, f"{name}.md"), "w") as file:
+            file.write(describe(facts, rows, names).rstrip("\n") + "\n")
+        for done in [*names, f"{name}.json", f"{name}.md"]:
+            os.replace(os.path.join(folder, done), os.path.join(output, done))
+
+
+def write(chosen, comparison, versions, rows):
+    """Writes `peers.json`, `peers.md` and the charts."""
+    add_shares(rows, comparison.machine)
+    facts = facts_of("bench-peers", chosen, comparison.machine, chosen.threads) | {
+        "rounds": comparison.rounds,
+        "seconds_a_round": comparison.seconds,
+        "versions": {"Python": platform.python_version(), **versions},
+        "left_out": comparison.missing,
+        "bounds": {dtype: {"largest": a, "rms": b} for dtype, (a, b) in BOUNDS.items()},
+    }
+
+    def draw(folder):
+        return charts.draw_peers(facts, rows, folder)
+
+    write_whole(chosen.output, "peers", facts, rows, draw, markdown)
+
+
+def markdown(facts, rows, charts_made):
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     bounds = "; ".join(
         f"{dtype} {bound['largest']:.0e} of the largest entry, {bound['rms']:.0e} rms"
         for dtype, bound in facts["bounds"].items())
-    peak = f"multiply-add peak {machine['fma_peak_gflops_f32']:.0f} GFLOP/s in F32"
-    if machine.get("bf16_peak_gflops"):
-        peak += f", {machine['bf16_peak_gflops']:.0f} in BF16"
     text = [
-        "# fattn and its peers on the CPU", "",
-        f"`{facts['command']}`, {facts['date']}, fattn at {facts['revision'] or 'an unknown revision'}.", "",
-        f"{machine['cpu']}, {facts['threads']} of {machine['cores']} cores, kernels {machine['kernels']}, "
-        f"{facts['os']}. {versions}.", "",
-        f"Measured in the same run: {peak}; memory {machine['memory_gbps']:.1f} GB/s.", "",
+        "# fattn and its peers on the CPU", "", *origin(facts), f"{versions}.", "",
         f"The same inputs for all, from N(0, 1); {facts['rounds']} rounds in which the contestants take turns, "
         f"at least {facts['seconds_a_round']} s and one run each; the median of the rounds' medians. Every result "
         "is compared first with that of fattn in F32, which is itself held to an FP64 oracle in every turn; "
@@ -105,14 +131,16 @@ def markdown(facts, rows, charts_made):
     for chart in charts_made:
         text += [f"![{chart}]({chart})", ""]
     for dtype in dict.fromkeys(row["dtype"] for row in rows):
+        squares, decodes = (
+            [row for row in rows if row["dtype"] == dtype and case_of(row).is_decode == wanted]
+            for wanted in (False, True))
         for heading, chosen, cell in (
-            (f"{dtype.upper()}, GFLOP/s and share of the peak", lambda c: not c.is_decode, _speed),
-            (f"{dtype.upper()}, decoding: GB/s of K and V and share of memory's", lambda c: c.is_decode, _bandwidth),
+            ("GFLOP/s and share of the peak", squares, _speed),
+            ("decoding: GB/s of K and V and share of memory's", decodes, _bandwidth),
         ):
-            table = _table([row for row in rows if row["dtype"] == dtype and chosen(case_of(row))], cell)
-            if table:
-                text += [f"## {heading}", "", *table, ""]
-    return "\n".join(text + _notes(rows)) + "\n"
+            if chosen:
+                text += [f"## {dtype.upper()}, {heading}", "", *_table(chosen, cell), ""]
+    return "\n".join(text + _notes(rows))
 
 
 def _speed(row):
@@ -128,8 +156,6 @@ def _table(rows, cell):
     by_case = {}
     for row in rows:
         by_case.setdefault(case_of(row), {})[row["contestant"]] = row
-    if not by_case:
-        return []
     names = [name for name in CONTESTANTS if any(name in entries for entries in by_case.values())]
     lines = [
         "| B,H,N,D | mask | pass | " + " | ".join(names) + " | fattn to the best peer |",
