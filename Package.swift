@@ -33,6 +33,8 @@ let package = Package(
     platforms: [.macOS(.v26), .iOS(.v26), .tvOS(.v26), .watchOS(.v26), .visionOS(.v26)],
     products: [
         .library(name: "FlashAttention", targets: ["FlashAttention"]),
+        // For the package in Benchmarks, no part of the API.
+        .library(name: "AttentionBenchmarkSupport", targets: ["AttentionBenchmarkSupport"]),
         .executable(name: "fattn", targets: ["fattn"]),
     ],
     traits: [
@@ -68,6 +70,8 @@ let package = Package(
                 "AttentionCore", "AttentionCPU", .target(name: "AttentionCUDA", condition: .when(traits: ["CUDA"])),
             ]),
         .target(name: "AttentionVerification", dependencies: ["FlashAttention"]),
+        .target(
+            name: "AttentionBenchmarkSupport", dependencies: ["AttentionCPU", "AttentionCore", "TileKernelTable"]),
         .target(name: "SafeTensors"),
         .executableTarget(
             name: "fattn",

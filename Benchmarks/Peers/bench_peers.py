@@ -1,0 +1,203 @@
+"""Times fattn and its peers on the same inputs, threads and machine, in turns. See Scripts/bench-peers."""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+
+import cases as problems
+import peers
+import report
+import tensors
+from program import Fattn, ProgramError
+from worker import Worker, error_of
+
+
+def say(text):
+    print(f"bench-peers: {text}", file=sys.stderr, flush=True)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="bench-peers", description="Time fattn and its peers in turns, each result checked first.")
+    parser.add_argument("--fattn", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--revision", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--output", default="Docs/Benchmarks", help="the folder for peers.json, .md and .png")
+    parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds, about 3 minutes")
+    parser.add_argument(
+        "--shapes", nargs="+", metavar="B,H,Hkv,Nq,Nk,D",
+        help="instead of the default set; causal and backward are timed where Nq is Nk")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="all cores by default")
+    parser.add_argument("--dtype", default="f32,bf16", help="f32, bf16 or both (default)")
+    parser.add_argument(
+        "--require-all", action="store_true", help="end with exit code 69 if a peer is not there")
+    chosen = parser.parse_args()
+    chosen.dtype = chosen.dtype.split(",")
+    if not set(chosen.dtype) <= {"f32", "bf16"}:
+        parser.error(f"--dtype: expected f32, bf16 or f32,bf16, got {','.join(chosen.dtype)}")
+    if chosen.threads < 1:
+        parser.error(f"--threads: expected 1 or more, got {chosen.threads}")
+    names = chosen.shapes or (
+        problems.QUICK_SQUARES + problems.QUICK_DECODES if chosen.quick else
+        problems.SQUARES + problems.DECODES)
+    chosen.problems = []
+    for name in names:
+        shape = problems.parse_shape(name)
+        if shape is None:
+            parser.error(f"--shapes: expected B,H,Hkv,Nq,Nk,D with H a multiple of Hkv, got {name}")
+        chosen.problems.append(shape)
+    return chosen
+
+
+class Entry:
+    """One contestant in one case."""
+
+    def __init__(self, contestant, case, answer):
+        self.contestant, self.case, self.answer = contestant, case, answer
+        self.rounds, self.runs = [], 0
+
+    @property
+    def is_running(self):
+        return "failure" not in self.answer
+
+    def row(self):
+        case = self.case
+        row = {
+            "contestant": self.contestant.name, "dtype": case.dtype, "mask": case.mask,
+            "pass": case.direction, "B": case.B, "H": case.H, "Hkv": case.Hkv, "Nq": case.Nq, "Nk": case.Nk,
+            "D": case.D, **{key: value for key, value in self.answer.items() if key != "probe_s"},
+        }
+        if self.is_running and self.rounds:
+            # Each round has a median of its own; a slow spell of the machine spoils a round, not the row.
+            row["median_s"] = statistics.median(self.rounds)
+            row["min_s"] = min(self.rounds)
+            row["rounds_s"], row["runs"] = self.rounds, self.runs
+            row["gflops"] = case.flops / row["median_s"] / 1e9
+            row["key_value_gbps"] = case.key_value_bytes / row["median_s"] / 1e9
+        return row
+
+
+class Comparison:
+    """The contestants, and the machine's ceilings as far as they are known."""
+
+    def __init__(self, chosen, folder):
+        self.chosen, self.folder = chosen, folder
+        self.seconds, self.rounds = (0.1, 2) if chosen.quick else (0.25, 3)
+        self.fattn = Fattn(chosen.fattn, chosen.threads)
+        self.types = {dtype for dtype in chosen.dtype if self.fattn.takes(dtype)}
+        self.workers, self.missing, self.machine = [], {}, {}
+        for kind in peers.ALL:
+            worker = Worker(kind, chosen.threads)
+            if worker.failure:
+                self.missing[kind.name] = worker.failure
+                say(f"{kind.name} is left out: {worker.failure}")
+            else:
+                self.workers.append(worker)
+
+    def run_problem(self, shape, dtype, cases):
+        """The rows of a problem's cases."""
+        inputs = problems.make_inputs(shape, dtype)
+        right, own = (os.path.join(self.folder, name) for name in ("f32.safetensors", "own.safetensors"))
+        # The right answer is fattn's in F32, of the same values, whatever the type; fattn itself is held to
+        # the FP64 oracle each time that it is timed.
+        tensors.write(right, inputs)
+        if dtype == "bf16":
+            tensors.write(own, {name: tensors.to_bf16_bits(x) for name, x in inputs.items()})
+        else:
+            own = right
+        rows = []
+        for case in cases:
+            rows += self._run_case(case, inputs, right, own)
+        return rows
+
+    def _run_case(self, case, inputs, right, own):
+        reference = self._result(case, right)
+        entries = [self._enter(worker, case, inputs, reference) for worker in self.workers]
+        if case.dtype in self.types:
+            entries.insert(0, Entry(self.fattn, case, self._check_own(case, own, reference)))
+        entries = [entry for entry in entries if entry]
+        running = [entry for entry in entries if entry.is_running]
+        for number in range(self.rounds):
+            # Nobody always comes after the same other.
+            for entry in running[number % len(running):] + running[:number % len(running)]:
+                self._turn(entry, own)
+        rows = [entry.row() for entry in entries]
+        say(f"{case.name}: " + ", ".join(report.brief(row) for row in rows))
+        return rows
+
+    def _enter(self, worker, case, inputs, reference):
+        answer = worker.ask("prepare", case, inputs, reference)
+        if answer.get("absent"):
+            return None
+        return Entry(worker, case, answer)
+
+    def _check_own(self, case, own, reference):
+        try:
+            largest, rms, fault = error_of(self._result(case, own), reference, case.dtype)
+            errors = {"variant": "fa2", "max_error": largest, "rms_error": rms}
+            return errors | ({"failure": fault} if fault else {})
+        except ProgramError as error:
+            return {"failure": str(error)}
+
+    def _result(self, case, source):
+        backward = case.direction == "backward"
+        output = os.path.join(self.folder, "result.safetensors")
+        self.fattn.run(source, output, case.mask == "causal", backward)
+        result = tensors.read(output)
+        return {name: result[name] for name in (("dq", "dk", "dv") if backward else ("out",))}
+
+    def _turn(self, entry, own):
+        if not entry.is_running:
+            return
+        if entry.contestant is self.fattn:
+            try:
+                row, machine = self.fattn.turn(entry.case, own, self.seconds)
+            except ProgramError as error:
+                entry.answer["failure"] = str(error)
+                return
+            entry.answer |= {"Br": row["Br"], "Bc": row["Bc"], "oracle_max_abs_error": row["max_abs_error"]}
+            report.keep_best(self.machine, machine)
+            entry.rounds.append(row["median_s"])
+            entry.runs += row["runs"]
+            return
+        warm = entry.answer["probe_s"] > 0.3
+        times = entry.contestant.ask("run", self.seconds, warm)
+        if isinstance(times, dict):
+            entry.answer |= times
+            return
+        entry.rounds.append(statistics.median(times))
+        entry.runs += len(times)
+
+    def stop(self):
+        for worker in self.workers:
+            worker.stop()
+
+
+def main():
+    chosen = arguments()
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        comparison = Comparison(chosen, folder)
+        for dtype in sorted(set(chosen.dtype) - comparison.types):
+            say(f"fattn does not compute in {dtype} yet: the peers are timed alone")
+        rows = []
+        try:
+            for shape, dtype, cases in problems.problems(chosen.problems, chosen.dtype):
+                rows += comparison.run_problem(shape, dtype, cases)
+        finally:
+            comparison.stop()
+    versions = {worker.name: worker.version for worker in comparison.workers}
+    report.write(chosen, comparison, versions, rows)
+    say(f"wrote {chosen.output}/peers.json, peers.md, peers*.png in {time.monotonic() - start:.0f} s")
+    failed = [row for row in rows if "failure" in row]
+    for row in failed:
+        say(f"not timed: {report.title(row)}: {row['failure']}")
+    if any(row["contestant"] == "fattn" for row in failed):
+        return 1
+    return 69 if chosen.require_all and comparison.missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+import AttentionCore
+import AttentionCPU
+import Synchronization
+import TileKernelTable
+
+/// The limits of one core for a kernel table, measured with the table's own loops: the best seen so far.
+final class KernelMachine: Sendable {
+    private let table: TileKernelTable
+    /// Multiply-adds per second, and scalars per second by how many are read.
+    private let best = Mutex<(multiplyAdds: Double, reads: [Int: Double])>((0, [:]))
+
+    init(_ table: TileKernelTable) { self.table = table }
+
+    /// Measured again at every call: on a machine with other work to do, one that was taken in a slow spell
+    /// would flatter a kernel that runs in a fast one.
+    func limit(_ work: KernelWork) throws(AttentionError) -> Double {
+        let count = work.scalars
+        let adding = fastest { [table] in
+            var seed = 0.0
+            _ = table.multiplyAddLoop(Self.rounds, &seed)
+        }
+        var seed = 0.0
+        let multiplyAdds = Double(table.multiplyAddLoop(1, &seed)) / 2 * Double(Self.rounds) / adding
+        let reading = count > 0 ? try readingRate(count) : nil
+        return best.withLock { best in
+            best.multiplyAdds = max(best.multiplyAdds, multiplyAdds)
+            var limit = Double(work.multiplyAdds) / best.multiplyAdds
+            if let reading {
+                let rate = max(best.reads[count] ?? 0, reading)
+                best.reads[count] = rate
+                limit = max(limit, Double(count) / rate)
+            }
+            return limit
+        }
+    }
+
+    private static let rounds = 100_000
+
+    /// Scalars per second where so many are read again and again, from the cache that holds them.
+    private func readingRate(_ count: Int) throws(AttentionError) -> Double {
+        // Whole steps of the loop, of 8 vectors each.
+        let step = 8 * table.lanes
+        let count = max(count / step, 1) * step
+        let buffer = try AlignedBuffer(byteCount: count * table.scalarSize)
+        buffer.base.initializeMemory(as: UInt8.self, repeating: 0, count: buffer.byteCount)
+        let repeats = max(1, 1 << 20 / count)
+        let memory = buffer.base
+        let seconds = fastest { [table] in
+            var sum = 0.0
+            for _ in 0..<repeats { table.readStream(count, memory, &sum) }
+        }
+        withExtendedLifetime(buffer) {}
+        return Double(repeats * count) / seconds
+    }
+
+    private func fastest(_ run: () -> Void) -> Double {
+        let clock = ContinuousClock()
+        var fastest = Duration.seconds(3600)
+        for _ in 0..<5 { fastest = min(fastest, clock.measure(run)) }
+        return fastest / .seconds(1)
+    }
+}
