@@ -37,6 +37,10 @@ package struct CPUContext: Sendable {
     /// Tc of a batch entry with all its keys: the most that any has.
     var keyTileCount: Int { TilePlan.tiles(shape.keyLength, of: tiles.keys) }
 
+    /// Whether S is made of dot products with K as it lies: with few queries, packing costs more than it saves. Both
+    /// passes do the same, so that the backward pass finds the forward pass's scores to the last bit.
+    var scoresInPlace: Bool { TileTuning.hasFewQueries(shape) }
+
     // With split keys, the rows of a tile are those of all heads of a group.
 
     /// Br, or the rows of a group if they are fewer.
