@@ -6,14 +6,17 @@ enum DotTile<let rows: Int, let keys: Int> {
     /// - Parameters:
     ///   - last: the last key there is; those beyond repeat it.
     ///   - sums: receives the vector of row r and key j at `first + r · keys + j`.
+    ///   - ahead: the rows of K to ask for; those that are here where nothing is to be asked for.
     @inline(__always)
     static func multiply(
         _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ b: UnsafePointer<Scalar>, _ bRow: Int,
-        last: Int, into sums: inout VectorBlock, at first: Int
+        last: Int, into sums: inout VectorBlock, at first: Int, ahead: UnsafePointer<Scalar>
     ) {
+        var stream = RowStream(from: ahead, stride: bRow, width: k)
         var sum = InlineArray<rows, InlineArray<keys, Vector>>(repeating: .init(repeating: .zero))
         var d = 0
         while d + lanes <= k {
+            stream.advance(keys)
             for j in 0..<keys {
                 let y = load(b + min(j, last) * bRow + d)
                 for r in 0..<rows {
@@ -82,10 +85,10 @@ private typealias RowTile = DotTile<1, 4>
 @inline(never)
 func dotRows(
     _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ b: UnsafePointer<Scalar>, _ bRow: Int,
-    _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int, _ count: Int
+    _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int, _ count: Int, _ ahead: UnsafePointer<Scalar>
 ) {
     var sums = zeroBlock
-    RowsTile.multiply(k, a, aRow, b, bRow, last: count - 1, into: &sums, at: 0)
+    RowsTile.multiply(k, a, aRow, b, bRow, last: count - 1, into: &sums, at: 0, ahead: ahead)
     let dots = horizontalSums(sums)
     for r in 0..<rowsOfTile {
         for j in 0..<count { c[r * cRow + j] = dots[r * keysOfTile + j] }
@@ -96,13 +99,14 @@ func dotRows(
 @inline(never)
 func dotRow(
     _ k: Int, _ a: UnsafePointer<Scalar>, _ b: UnsafePointer<Scalar>, _ bRow: Int,
-    _ c: UnsafeMutablePointer<Scalar>, _ count: Int
+    _ c: UnsafeMutablePointer<Scalar>, _ count: Int, _ ahead: UnsafePointer<Scalar>
 ) {
     var sums = zeroBlock
     var j = 0
     while j < count {
         let last = min(count - j, keysOfRow) - 1
-        RowTile.multiply(k, a, 0, b + j * bRow, bRow, last: last, into: &sums, at: j)
+        RowTile.multiply(
+            k, a, 0, b + j * bRow, bRow, last: last, into: &sums, at: j, ahead: ahead + j * bRow)
         j += keysOfRow
     }
     let dots = horizontalSums(sums)
@@ -119,20 +123,24 @@ func gemmNT(
     var j = 0
     while j < n {
         let (width, keys, to) = (min(lanes, n - j), scalars(b) + j * bRow, scalars(c) + j)
+        var ahead = keys + RowStream.distance(k) * bRow
         var r = 0
         while r + rowsOfTile <= m {
             var i = 0
             while i < width {
                 dotRows(
                     k, scalars(a) + r * aRow, aRow, keys + i * bRow, bRow, to + r * cRow + i, cRow,
-                    min(keysOfTile, width - i))
+                    min(keysOfTile, width - i), ahead + i * bRow)
                 i += keysOfTile
             }
             r += rowsOfTile
+            ahead = keys
         }
         while r < m {
-            dotRow(k, scalars(a) + r * aRow, keys, bRow, to + r * cRow, width)
+            dotRow(
+                k, scalars(a) + r * aRow, keys, bRow, to + r * cRow, width, ahead)
             r += 1
+            ahead = keys
         }
         j += lanes
     }

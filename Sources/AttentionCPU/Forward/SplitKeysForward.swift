@@ -18,8 +18,9 @@ import AttentionCore
 ///
 /// The work is the reading of K and V. Both pass by where they lie, each tile once, and the scores lie with a
 /// query a row, because there are fewer queries than a vector has lanes.
-enum SplitKeysForward<Scalar: CPUScalar>: CPUAlgorithm {
-    typealias Operands = ForwardOperands<Scalar>
+enum SplitKeysForward<Element: CPUElement>: CPUAlgorithm {
+    typealias Scalar = Element.Accumulator
+    typealias Operands = ForwardOperands<Element>
 
     /// What the splits found, a part for each (batch entry, key/value head, row tile, split).
     struct Shared {
@@ -33,8 +34,8 @@ enum SplitKeysForward<Scalar: CPUScalar>: CPUAlgorithm {
 
     struct Scratch {
         let steps: TileSteps<Scalar>
-        /// Q_i: `[Br][D]`.
-        let Q: MutableBlock<Scalar>
+        /// Q_i: `[Br][D]`; K_j and V_j where they have to be widened: `[Bc][D]`, `[Bc][Dv]`.
+        let Q, K, V: MutableBlock<Scalar>
         /// S, then P: `[Br][Bc]`.
         let S: MutableBlock<Scalar>
         /// O_i: `[Br][Dv]`.
@@ -62,6 +63,7 @@ enum SplitKeysForward<Scalar: CPUScalar>: CPUAlgorithm {
         return Scratch(
             steps: TileSteps(c, scratch: arena.take(gemmScratch, of: Scalar.self)),
             Q: arena.block(Br, D, stride: c.paddedColumns(D)),
+            K: c.loaded(Bc, D, &arena), V: c.loaded(Bc, Dv, &arena),
             S: arena.block(Br, Bc, stride: c.paddedColumns(Bc)),
             O: arena.block(Br, Dv, stride: c.paddedColumns(Dv)),
             maximum: arena.take(padded, of: Scalar.self), correction: arena.take(padded, of: Scalar.self),
@@ -88,15 +90,17 @@ enum SplitKeysForward<Scalar: CPUScalar>: CPUAlgorithm {
         let rows = plan.queries(i)
         let tile = (b * c.shape.keyValueHeads + hkv) * c.groupTileCount + i
         let part = tile * c.splitCount + s
+        let steps = scratch.steps
         let Os = shared.O.rows(part * c.groupTileRows..<part * c.groupTileRows + rows.count)
         let statistics = RowStatistics(
-            scale: scratch.steps.scoreScale, maximum: shared.maximum.row(part), sum: shared.sum.row(part))
-        let Qi = gather(rows, b, hkv, c, x, into: scratch.Q)
+            scale: steps.scoreScale, maximum: shared.maximum.row(part), sum: shared.sum.row(part))
+        let Qi = gather(rows, b, hkv, c, x, scratch)
         Os.fill(0)
         statistics.reset(rows.count)
         for j in c.splits.tiles(s, of: visited) {
             let tile = plan.tile(i, j)
-            let (Kj, Vj) = (x.key.block(b, hkv, tile.keys), x.value.block(b, hkv, tile.keys))
+            let Kj = steps.load(x.key.block(b, hkv, tile.keys), into: scratch.K)
+            let Vj = steps.load(x.value.block(b, hkv, tile.keys), into: scratch.V)
             visit(tile, plan, Qi, Kj, Vj, Os, statistics, scratch)
         }
         if shared.arrivals.isLast(at: tile, of: splits) {
@@ -107,14 +111,14 @@ enum SplitKeysForward<Scalar: CPUScalar>: CPUAlgorithm {
 
     /// Rows of Q of a group's heads, next to each other.
     private static func gather(
-        _ rows: Range<Int>, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands,
-        into Q: MutableBlock<Scalar>
+        _ rows: Range<Int>, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ scratch: Scratch
     ) -> Block<Scalar> {
         for (r, row) in rows.enumerated() {
-            let (h, n) = c.groupRow(row, hkv)
-            Q.rows(r..<r + 1).copy(from: x.query.block(b, h, n..<n + 1))
+            let ((h, n), to) = (c.groupRow(row, hkv), scratch.Q.rows(r..<r + 1))
+            let Q = scratch.steps.load(x.query.block(b, h, n..<n + 1), into: to)
+            if Q.memory != to.readOnly.memory { to.copy(from: Q) }
         }
-        return Q.rows(0..<rows.count).readOnly
+        return scratch.Q.rows(0..<rows.count).readOnly
     }
 
     /// Steps 5 to 7.
@@ -160,7 +164,7 @@ enum SplitKeysForward<Scalar: CPUScalar>: CPUAlgorithm {
         for (r, row) in rows.enumerated() {
             let (h, n) = c.groupRow(row, hkv)
             x.logSumExp[c.shape.row(b, h, n)] = scratch.logSumExp[r]
-            x.output.block(b, h, n..<n + 1).copy(from: scratch.O.rows(r..<r + 1).readOnly)
+            steps.store(scratch.O.rows(r..<r + 1), to: x.output.block(b, h, n..<n + 1))
         }
     }
 
