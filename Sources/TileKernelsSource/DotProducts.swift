@@ -4,6 +4,7 @@
 /// `rows` rows of Q against `keys` rows of K, each product summed in a vector of its own.
 enum DotTile<let rows: Int, let keys: Int> {
     /// - Parameters:
+    ///   - k: as many as a vector has lanes, or more.
     ///   - last: the last key there is; those beyond repeat it.
     ///   - sums: receives the vector of row r and key j at `first + r · keys + j`.
     ///   - ahead: the rows of K to ask for; those that are here where nothing is to be asked for.
@@ -27,10 +28,13 @@ enum DotTile<let rows: Int, let keys: Int> {
             d += lanes
         }
         if d < k {
+            // The last whole vector of a row once more, with 0 for what has been added up already.
+            let (tail, added) = (k - lanes, Scalar(d - (k - lanes)))
+            let isNew = laneNumbers .>= added
             for j in 0..<keys {
-                let y = load(b + min(j, last) * bRow + d, count: k - d, fill: 0)
+                let y = Vector.zero.replacing(with: load(b + min(j, last) * bRow + tail), where: isNew)
                 for r in 0..<rows {
-                    let x = load(a + r * aRow + d, count: k - d, fill: 0)
+                    let x = Vector.zero.replacing(with: load(a + r * aRow + tail), where: isNew)
                     sum[unchecked: r][unchecked: j] = fma(x, y, sum[unchecked: r][unchecked: j])
                 }
             }
@@ -39,6 +43,13 @@ enum DotTile<let rows: Int, let keys: Int> {
             for j in 0..<keys { sums[unchecked: first + r * keys + j] = sum[unchecked: r][unchecked: j] }
         }
     }
+}
+
+@inline(__always)
+private var laneNumbers: Vector {
+    var v = Vector.zero
+    for lane in 0..<lanes { v[lane] = Scalar(lane) }
+    return v
 }
 
 /// Lane i is the sum of vector i. Each is added up by halves; interleaving two vectors' halves keeps the lanes of
@@ -113,6 +124,16 @@ func dotRow(
     if count == lanes { store(dots, c) } else { store(dots, c, count: count) }
 }
 
+/// The same for rows shorter than a vector, one product at a time.
+@inline(never)
+func dotShort(
+    _ k: Int, _ a: UnsafePointer<Scalar>, _ b: UnsafePointer<Scalar>, _ bRow: Int,
+    _ c: UnsafeMutablePointer<Scalar>, _ count: Int
+) {
+    let x = load(a, count: k, fill: 0)
+    for j in 0..<count { c[j] = horizontalSum(x * load(b + j * bRow, count: k, fill: 0)) }
+}
+
 /// S = Q Kᵀ with K `[n][k]` as it lies in memory. A vector's worth of keys meets all rows before the next, so that
 /// K is read from memory once.
 @inline(never)
@@ -120,6 +141,10 @@ func gemmNT(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
     _ c: UnsafeMutableRawPointer, _ cRow: Int
 ) {
+    guard k >= lanes else {
+        for r in 0..<m { dotShort(k, scalars(a) + r * aRow, scalars(b), bRow, scalars(c) + r * cRow, n) }
+        return
+    }
     var j = 0
     while j < n {
         let (width, keys, to) = (min(lanes, n - j), scalars(b) + j * bRow, scalars(c) + j)

@@ -35,7 +35,7 @@ package enum TileTuning {
     ) -> TileSizes {
         switch (options.algorithm, pass) {
         case (.flashAttention2, .forward) where hasFewQueries(shape):
-            TileSizes(queries: 64, keys: 32 * 4 / scalarSize)
+            TileSizes(queries: 64, keys: 64 * 4 / scalarSize)
         case (.onlineSoftmax, .forward): TileSizes(queries: 1, keys: 256)
         case (.onlineSoftmax, .backward): TileSizes(queries: 1, keys: 64)
         case (_, .forward): TileSizes(queries: 192, keys: 512 * 4 / scalarSize)
