@@ -101,8 +101,15 @@ func dotRows(
     var sums = zeroBlock
     RowsTile.multiply(k, a, aRow, b, bRow, last: count - 1, into: &sums, at: 0, ahead: ahead)
     let dots = horizontalSums(sums)
-    for r in 0..<rowsOfTile {
-        for j in 0..<count { c[r * cRow + j] = dots[r * keysOfTile + j] }
+    if count == keysOfTile {
+        // Constant lanes, which become one store a row; a lane of a variable number goes through memory.
+        for r in 0..<rowsOfTile {
+            for j in 0..<keysOfTile { c[r * cRow + j] = dots[r * keysOfTile + j] }
+        }
+    } else {
+        for r in 0..<rowsOfTile {
+            for j in 0..<count { c[r * cRow + j] = dots[r * keysOfTile + j] }
+        }
     }
 }
 
