@@ -13,8 +13,8 @@ final class BenchMachine: Encodable {
     private var peakDouble: Double?
     /// Of the dot product of pairs of BF16; nil where there is none.
     private var peakBFloat16: Double?
-    /// GB/s of reading, with the threads in use.
-    let memoryBandwidth: Double
+    /// GB/s of reading, with the threads in use: the best seen in this run.
+    private(set) var memoryBandwidth: Double
     let openBLAS: String?
 
     init(threads: Int, measuresDouble: Bool) throws {
@@ -39,6 +39,7 @@ final class BenchMachine: Encodable {
         if let known = peakBFloat16, let now = try MachineInfo.bfloat16Peak(threads: threads, kernels: kernels) {
             peakBFloat16 = max(known, now)
         }
+        memoryBandwidth = max(memoryBandwidth, try MachineInfo.memoryBandwidth(threads: threads))
         if let known = peakDouble {
             peakDouble = max(
                 known, try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: true))
