@@ -50,6 +50,11 @@ VECTOR_INSTRUCTION vector_f32 vector_f32_scale(vector_f32 x, vector_f32 n, vecto
 VECTOR_INSTRUCTION vector_f32 vector_f32_dot_pairs(vector_f32 sum, vector_f32 a, vector_f32 b) {
     return (vector_f32)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 }
+
+// The lanes rounded to BF16, the even one of two, 32 bytes to any address. Subnormal numbers become 0.
+VECTOR_INSTRUCTION void vector_f32_store_bf16(vector_f32 x, void *to) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+}
 #endif
 
 #endif
