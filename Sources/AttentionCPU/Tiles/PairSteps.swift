@@ -25,9 +25,13 @@ struct PairSteps {
         let memory: UnsafePointer<UInt32>
         /// ⌈D / 2⌉
         let depth: Int
+        /// Rows in a panel.
+        let width: Int
 
-        /// Some of the rows, from the start of a panel.
-        func rows(from row: Int) -> Panels { Panels(memory: memory + row * depth, depth: depth) }
+        /// Some of the rows: from the start of a panel, or within one.
+        func rows(from row: Int) -> Panels {
+            Panels(memory: memory + row / width * width * depth + row % width, depth: depth, width: width)
+        }
     }
 
     init(_ c: CPUContext, _ kernels: PairKernelTable, _ arena: inout Arena) {
@@ -118,7 +122,8 @@ struct PairSteps {
     /// Makes the rows of an operand that stays for many tiles ready for `scores`.
     func pack(_ rows: Block<UInt32>, panels: UnsafeMutablePointer<UInt32>) -> Panels {
         kernels.packTransposed(rows.rows, rows.columns, rows.memory, rows.stride, panels)
-        return Panels(memory: UnsafePointer(panels), depth: rows.columns)
+        return Panels(
+            memory: UnsafePointer(panels), depth: rows.columns, width: float.kernels.panelWidth)
     }
 
     // MARK: Products
