@@ -5,6 +5,9 @@
 
 #define VECTOR_INSTRUCTION static inline __attribute__((always_inline))
 
+// Asks for the cache line of an address that will be read and written soon.
+VECTOR_INSTRUCTION void vector_prefetch(const void *address) { __builtin_prefetch(address, 1); }
+
 // a * b + c and a * b - c, rounded once. (Swift's `addingProduct` is a call for each lane that the optimiser has to gather
 // into a vector again, and does not always.)
 #define VECTOR_MULTIPLY_ADD(type, count, name)                                                                 \
