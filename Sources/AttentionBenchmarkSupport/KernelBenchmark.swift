@@ -16,7 +16,7 @@ public struct KernelBenchmark: Sendable {
     /// Every kernel of every table that this machine runs, on the blocks that the algorithms use.
     public static var all: [KernelBenchmark] {
         KernelSelection.available.flatMap { set in
-            benchmarks(set, Float.self, "F32") + benchmarks(set, Double.self, "F64")
+            benchmarks(set, Float.self, "F32") + benchmarks(set, Double.self, "F64") + pairBenchmarks(set)
         }
     }
 
@@ -24,12 +24,30 @@ public struct KernelBenchmark: Sendable {
         _ set: KernelSet, _ type: Scalar.Type, _ typeName: String
     ) -> [KernelBenchmark] {
         let table = Scalar.tileKernels(set)
+        return benchmarks(KernelCase.all(table), of: table, type, "\(set.rawValue) \(typeName)")
+    }
+
+    /// The kernels over pairs of BF16, which have the form of those of Float: k and the strides count pairs.
+    private static func pairBenchmarks(_ set: KernelSet) -> [KernelBenchmark] {
+        guard let pairs = BFloat16.pairKernels(set) else { return [] }
+        var table = Float.tileKernels(set)
+        table.gemmPacked = pairs.gemmPacked
+        table.gemmNN = pairs.gemmNN
+        table.gemmTN = pairs.gemmTN
+        table.packTransposed = pairs.packTransposed
+        table.exponentiateColumns = pairs.exponentiatePairs
+        table.multiplyAddLoop = pairs.multiplyAddLoop
+        return benchmarks(KernelCase.pairs(table), of: table, Float.self, "\(set.rawValue) BF16 pairs")
+    }
+
+    private static func benchmarks<Scalar: CPUScalar>(
+        _ cases: [KernelCase], of table: TileKernelTable, _ type: Scalar.Type, _ name: String
+    ) -> [KernelBenchmark] {
         let machine = KernelMachine(table)
-        return KernelCase.all(table).map { kernelCase in
-            KernelBenchmark(
-                name: "\(set.rawValue) \(typeName) \(kernelCase.name)",
-                work: kernelCase.work, machine: machine
-            ) { () throws(AttentionError) in try PreparedKernel(kernelCase, table, type) }
+        return cases.map { kernelCase in
+            KernelBenchmark(name: "\(name) \(kernelCase.name)", work: kernelCase.work, machine: machine) {
+                () throws(AttentionError) in try PreparedKernel(kernelCase, table, type)
+            }
         }
     }
 

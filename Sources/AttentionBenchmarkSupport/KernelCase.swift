@@ -45,6 +45,23 @@ struct KernelCase: Sendable {
         } + scorePasses(table, forward, backward) + outputPasses(forward, headSize: 128)
     }
 
+    /// The same of the kernels over pairs of BF16: k counts pairs, each two multiply-adds.
+    static func pairs(_ table: TileKernelTable) -> [KernelCase] {
+        let forward = sizes(.flashAttention2, .forward, table)
+        let backward = sizes(.flashAttention2, .backward, table)
+        func halved(_ of: KernelCase, columns: Int) -> KernelCase {
+            guard of.k > 0 else { return .pass(of.kernel, of.m, columns, reads: 1) }
+            let work = KernelWork(elements: of.m * of.n * of.k, multiplyAdds: of.m * of.n * of.k, scalars: 0)
+            return KernelCase(kernel: of.kernel, m: of.m, n: of.n, k: of.k / 2, work: work)
+        }
+        // A step of the multiply-add loop counts for two of a pass that computes in Float.
+        let exponential = KernelCase.pass(
+            .exponentiateColumns, forward.keys, forward.queries, multiplyAdds: 2 * 6, reads: 1)
+        return [64, 128].flatMap { D in
+            products(D, forward, backward).map { halved($0, columns: D / 2) }
+        } + [exponential]
+    }
+
     private static func sizes(
         _ algorithm: AttentionAlgorithm, _ pass: AttentionPass, _ table: TileKernelTable
     ) -> TileSizes {
