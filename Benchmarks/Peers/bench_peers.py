@@ -8,11 +8,17 @@ import tempfile
 import time
 
 import cases as problems
-import peers
 import report
 import tensors
+from peer_onnxruntime import ONNXRuntime
+from peer_openvino import OpenVINO
+from peer_pytorch import PyTorch
 from program import Fattn, ProgramError
 from worker import Worker, error_of
+
+
+# Seconds that a round of a case may take before it gets two rounds only.
+SLOW = 1.0
 
 
 def say(text):
@@ -39,15 +45,11 @@ def arguments():
         parser.error(f"--dtype: expected f32, bf16 or f32,bf16, got {','.join(chosen.dtype)}")
     if chosen.threads < 1:
         parser.error(f"--threads: expected 1 or more, got {chosen.threads}")
-    names = chosen.shapes or (
-        problems.QUICK_SQUARES + problems.QUICK_DECODES if chosen.quick else
-        problems.SQUARES + problems.DECODES)
-    chosen.problems = []
-    for name in names:
-        shape = problems.parse_shape(name)
-        if shape is None:
-            parser.error(f"--shapes: expected B,H,Hkv,Nq,Nk,D with H a multiple of Hkv, got {name}")
-        chosen.problems.append(shape)
+    shapes = [problems.parse_shape(text) for text in chosen.shapes or []]
+    if None in shapes:
+        wrong = chosen.shapes[shapes.index(None)]
+        parser.error(f"--shapes: expected B,H,Hkv,Nq,Nk,D with H a multiple of Hkv, got {wrong}")
+    chosen.problems = problems.problems(shapes, chosen.dtype, chosen.quick)
     return chosen
 
 
@@ -88,7 +90,7 @@ class Comparison:
         self.fattn = Fattn(chosen.fattn, chosen.threads)
         self.types = {dtype for dtype in chosen.dtype if self.fattn.takes(dtype)}
         self.workers, self.missing, self.machine = [], {}, {}
-        for kind in peers.ALL:
+        for kind in (PyTorch, ONNXRuntime, OpenVINO):
             worker = Worker(kind, chosen.threads)
             if worker.failure:
                 self.missing[kind.name] = worker.failure
@@ -119,7 +121,8 @@ class Comparison:
             entries.insert(0, Entry(self.fattn, case, self._check_own(case, own, reference)))
         entries = [entry for entry in entries if entry]
         running = [entry for entry in entries if entry.is_running]
-        for number in range(self.rounds):
+        slow = sum(entry.answer.get("probe_s", 0) for entry in running) > SLOW
+        for number in range(min(self.rounds, 2) if slow else self.rounds):
             # Nobody always comes after the same other.
             for entry in running[number % len(running):] + running[:number % len(running)]:
                 self._turn(entry, own)
@@ -184,7 +187,7 @@ def main():
             say(f"fattn does not compute in {dtype} yet: the peers are timed alone")
         rows = []
         try:
-            for shape, dtype, cases in problems.problems(chosen.problems, chosen.dtype):
+            for shape, dtype, cases in chosen.problems:
                 rows += comparison.run_problem(shape, dtype, cases)
         finally:
             comparison.stop()
