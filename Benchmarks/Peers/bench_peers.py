@@ -111,12 +111,12 @@ class Comparison:
             own = right
         rows = []
         for case in cases:
-            rows += self._run_case(case, inputs, right, own)
+            rows += self._run_case(case, right, own)
         return rows
 
-    def _run_case(self, case, inputs, right, own):
-        reference = self._result(case, right)
-        entries = [self._enter(worker, case, inputs, reference) for worker in self.workers]
+    def _run_case(self, case, right, own):
+        reference = self._result(case, right, "right")
+        entries = [self._enter(worker, case, right, reference) for worker in self.workers]
         if case.dtype in self.types:
             entries.insert(0, Entry(self.fattn, case, self._check_own(case, own, reference)))
         entries = [entry for entry in entries if entry]
@@ -130,26 +130,26 @@ class Comparison:
         say(f"{case.name}: " + ", ".join(report.brief(row) for row in rows))
         return rows
 
-    def _enter(self, worker, case, inputs, reference):
-        answer = worker.ask("prepare", case, inputs, reference)
+    def _enter(self, worker, case, right, reference):
+        answer = worker.ask("prepare", case, right, reference)
         if answer.get("absent"):
             return None
         return Entry(worker, case, answer)
 
     def _check_own(self, case, own, reference):
         try:
-            largest, rms, fault = error_of(self._result(case, own), reference, case.dtype)
+            result = tensors.read(self._result(case, own, "result"))
+            largest, rms, fault = error_of(result, tensors.read(reference), case.dtype)
             errors = {"variant": "fa2", "max_error": largest, "rms_error": rms}
             return errors | ({"failure": fault} if fault else {})
         except ProgramError as error:
             return {"failure": str(error)}
 
-    def _result(self, case, source):
-        backward = case.direction == "backward"
-        output = os.path.join(self.folder, "result.safetensors")
-        self.fattn.run(source, output, case.mask == "causal", backward)
-        result = tensors.read(output)
-        return {name: result[name] for name in (("dq", "dk", "dv") if backward else ("out",))}
+    def _result(self, case, source, name):
+        """A file of what fattn makes of the inputs in another."""
+        output = os.path.join(self.folder, f"{name}.safetensors")
+        self.fattn.run(source, output, case.mask == "causal", case.direction == "backward")
+        return output
 
     def _turn(self, entry, own):
         if not entry.is_running:

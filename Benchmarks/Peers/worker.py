@@ -6,15 +6,17 @@ import time
 
 import numpy as np
 
+import tensors
+
 # |x − right| may be so much of the largest |right|, and its root mean square of that of the right answer.
 BOUNDS = {"f32": (5e-5, 1e-5), "bf16": (3e-2, 1e-2)}
 
 
 def error_of(result, reference, dtype):
-    """`(largest, rms, fault)` over the tensors of a result, relative to the right answer."""
+    """`(largest, rms, fault)` over O, or over the gradients, relative to the right answer."""
     largest = rms = 0.0
-    for name, x in result.items():
-        right = reference[name]
+    for name in ("dq", "dk", "dv") if "dq" in reference else ("out",):
+        x, right = result[name], reference[name]
         off = x.astype(np.float64) - right
         largest = max(largest, float(np.abs(off).max() / np.abs(right).max()))
         rms = max(rms, float(np.sqrt((off**2).mean() / (right.astype(np.float64) ** 2).mean())))
@@ -46,7 +48,8 @@ def _best_time(variant):
 
 
 def _prepare(peer, case, inputs, reference):
-    """Sets up the fastest of a peer's variants whose result is right: that, and what is said of it."""
+    """Sets up, from files of the inputs and of the right answer, the fastest of a peer's variants whose result is right: that, and what is said of it."""
+    inputs, reference = tensors.read(inputs), tensors.read(reference)
     best, seen, faults = None, [], []
     for variant in peer.variants(case, inputs):
         variant.run()

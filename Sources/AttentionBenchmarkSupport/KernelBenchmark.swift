@@ -47,11 +47,15 @@ public struct KernelBenchmark: Sendable {
 }
 
 /// What a call of a kernel does.
-struct KernelWork: Sendable {
+package struct KernelWork: Sendable {
     /// Entries of the block; multiply-adds of a product.
     let elements: Int
     /// What only the multiply-add units can do: products, with a sum or without.
     let multiplyAdds: Int
     /// Scalars read. What is written goes its own way, and nearly always to where it was read.
     let scalars: Int
+
+    package init(elements: Int, multiplyAdds: Int, scalars: Int) {
+        (self.elements, self.multiplyAdds, self.scalars) = (elements, multiplyAdds, scalars)
+    }
 }

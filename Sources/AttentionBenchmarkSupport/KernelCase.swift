@@ -2,14 +2,14 @@ import AttentionCore
 import TileKernelTable
 
 /// A kernel and the block that it is given.
-struct KernelCase: Sendable {
-    let kernel: Kernel
+package struct KernelCase: Sendable {
+    package let kernel: Kernel
     /// Rows, columns and, of a product, the inner length.
     let m, n, k: Int
     let work: KernelWork
 
     /// The entries of ``TileKernelTable`` that do an algorithm's work.
-    enum Kernel: String, CaseIterable, Sendable {
+    package enum Kernel: String, CaseIterable, Sendable {
         case gemmPacked, gemmNT, gemmNN, gemmTN, packTransposed
         case rowMaximum, exponentiate, columnMaximum, exponentiateColumns, probabilities, scoreGradient
         case scaleRows, divideRows, rowDot, allFinite
@@ -36,7 +36,7 @@ struct KernelCase: Sendable {
     }
 
     /// The products at both usual head sizes, the passes over a tile of scores once.
-    static func all(_ table: TileKernelTable) -> [KernelCase] {
+    package static func all(_ table: TileKernelTable) -> [KernelCase] {
         let forward = sizes(.flashAttention2, .forward, table)
         let backward = sizes(.flashAttention2, .backward, table)
         let online = sizes(.onlineSoftmax, .forward, table)

@@ -4,16 +4,16 @@ import Synchronization
 import TileKernelTable
 
 /// The limits of one core for a kernel table, measured with the table's own loops: the best seen so far.
-final class KernelMachine: Sendable {
+package final class KernelMachine: Sendable {
     private let table: TileKernelTable
     /// Multiply-adds per second, and scalars per second by how many are read.
     private let best = Mutex<(multiplyAdds: Double, reads: [Int: Double])>((0, [:]))
 
-    init(_ table: TileKernelTable) { self.table = table }
+    package init(_ table: TileKernelTable) { self.table = table }
 
     /// Measured again at every call: on a machine with other work to do, one that was taken in a slow spell
     /// would flatter a kernel that runs in a fast one.
-    func limit(_ work: KernelWork) throws(AttentionError) -> Double {
+    package func limit(_ work: KernelWork) throws(AttentionError) -> Double {
         let count = work.scalars
         let adding = fastest { [table] in
             var seed = 0.0

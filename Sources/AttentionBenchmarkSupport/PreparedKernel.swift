@@ -14,6 +14,7 @@ public final class PreparedKernel {
     /// written, the scratch of the products and three vectors with an entry a row or a column.
     private let A, B, C, scratch: UnsafeMutableRawPointer
     private let ones, halves, out: UnsafeMutableRawPointer
+    private let isOrdinary: (UnsafeMutableRawPointer) -> Bool
 
     init<Scalar: CPUScalar>(
         _ kernelCase: KernelCase, _ table: TileKernelTable, _ type: Scalar.Type
@@ -35,6 +36,10 @@ public final class PreparedKernel {
         let pointers = starts.map { [base = memory.base] in base + $0 }
         (A, B, C, scratch) = (pointers[0], pointers[1], pointers[2], pointers[3])
         (ones, halves, out) = (pointers[4], pointers[5], pointers[6])
+        isOrdinary = { operand in
+            let scalars = UnsafeBufferPointer(start: operand.assumingMemoryBound(to: Scalar.self), count: matrix)
+            return scalars.allSatisfy { $0.isNormal || $0 == 0 }
+        }
         for index in 0..<4 {
             let scalars = pointers[index].bindMemory(to: Scalar.self, capacity: sizes[index])
             // From 1/4 to 1, not the same in neighbouring rows.
@@ -91,6 +96,9 @@ public final class PreparedKernel {
         default: table.divideRows(m, n, C, n, ones)
         }
     }
+
+    /// Whether the operand that is written holds normal numbers and zeros only.
+    package var holdsOrdinaryNumbers: Bool { isOrdinary(C) }
 
     private var paddedColumns: Int {
         (kernelCase.n + table.panelWidth - 1) / table.panelWidth * table.panelWidth
