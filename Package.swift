@@ -96,6 +96,6 @@ let package = Package(
         .testTarget(name: "AttentionVerificationTests", dependencies: ["AttentionVerification"]),
         .testTarget(
             name: "AttentionBenchmarkSupportTests",
-            dependencies: ["AttentionBenchmarkSupport", "AttentionCPU", "AttentionCore"]),
+            dependencies: ["AttentionBenchmarkSupport", "AttentionCPU", "AttentionCore", "TileKernelTable"]),
     ]
 )

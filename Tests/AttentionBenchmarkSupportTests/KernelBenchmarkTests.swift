@@ -2,20 +2,27 @@ import AttentionBenchmarkSupport
 import AttentionCPU
 import AttentionCore
 import Testing
+import TileKernelTable
 
-/// What each entry of a kernel table that does an algorithm's work is called.
-private func kernelNames(_ set: KernelSet) -> Set<String> {
+/// The kernels of a table, by its fields: those that do an algorithm's work.
+private func kernels(of table: Any) -> Set<String> {
     let sizes: Set = ["name", "scalarSize", "lanes", "registerRows", "panelWidth"]
     let measuring: Set = ["multiplyAddLoop", "readStream"]
-    let fields = Mirror(reflecting: Float.tileKernels(set)).children.compactMap(\.label)
-    return Set(fields).subtracting(sizes).subtracting(measuring)
+    return Set(Mirror(reflecting: table).children.compactMap(\.label)).subtracting(sizes).subtracting(measuring)
 }
 
 @Suite struct KernelBenchmarkTests {
     @Test(arguments: KernelSelection.available)
     func everyKernelOfATable_isBenchmarked(_ set: KernelSet) {
-        let cases = KernelCase.all(Float.tileKernels(set))
-        #expect(Set(cases.map(\.kernel.rawValue)) == kernelNames(set))
+        let table = Float.tileKernels(set)
+        #expect(Set(KernelCase.all(table).map(\.kernel)) == kernels(of: table))
+        if let conversion = BFloat16.conversion(set) {
+            #expect(Set(KernelCase.all(conversion, table).map(\.kernel)) == kernels(of: conversion))
+        }
+        if let pairs = BFloat16.pairKernels(set) {
+            let cases = KernelCase.products(pairs, table) + KernelCase.passes(pairs, table)
+            #expect(Set(cases.map(\.kernel)) == kernels(of: pairs))
+        }
     }
 
     @Test func names_areUnique() {
@@ -30,16 +37,16 @@ private func kernelNames(_ set: KernelSet) -> Set<String> {
         let benchmark = try #require(KernelBenchmark.all.first { $0.name == name })
         let prepared = try benchmark.prepared()
         prepared.run(40)
-        #expect(prepared.holdsOrdinaryNumbers)
+        #expect(prepared.operands.areOrdinary)
     }
 
     @Test func limit_growsWithTheWork() throws {
         let machine = KernelMachine(Float.tileKernels(.generic))
-        let one = try machine.limit(KernelWork(elements: 1, multiplyAdds: 1000, scalars: 0))
-        let two = try machine.limit(KernelWork(elements: 1, multiplyAdds: 4000, scalars: 0))
+        let one = try machine.limit(KernelWork(elements: 1, multiplyAdds: 1000, bytes: 0))
+        let two = try machine.limit(KernelWork(elements: 1, multiplyAdds: 4000, bytes: 0))
         #expect(one > 0)
         #expect(two > one)
-        let reading = try machine.limit(KernelWork(elements: 1, multiplyAdds: 1, scalars: 1 << 16))
+        let reading = try machine.limit(KernelWork(elements: 1, multiplyAdds: 1, bytes: 1 << 16))
         #expect(reading > one)
     }
 }

@@ -111,7 +111,7 @@ extension Tensor {
     public static func normal(_ extents: TensorExtents, seed: UInt64 = 1) -> Tensor {
         var random = SplitMix64(seed: seed)
         var tensor = Tensor(extents)
-        for index in tensor.elements.indices { tensor.elements[index] = Element(random.normal()) }
+        for index in tensor.elements.indices { tensor.elements[index] = .rounding(random.normal()) }
         return tensor
     }
 }
