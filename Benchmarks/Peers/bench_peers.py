@@ -1,6 +1,5 @@
 """Times fattn and its peers on the same inputs, threads and machine, in turns. See Scripts/bench-peers."""
 
-import argparse
 import os
 import statistics
 import sys
@@ -13,7 +12,7 @@ import tensors
 from peer_onnxruntime import ONNXRuntime
 from peer_openvino import OpenVINO
 from peer_pytorch import PyTorch
-from program import Fattn, ProgramError
+from program import Fattn, Parser, ProgramError
 from worker import Worker, error_of
 
 
@@ -26,11 +25,9 @@ def say(text):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(
-        prog="bench-peers", description="Time fattn and its peers in turns, each result checked first.")
-    parser.add_argument("--fattn", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--revision", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--output", default="Docs/Benchmarks", help="the folder for peers.json, .md and .png")
+    parser = Parser(
+        "bench-peers", "Time fattn and its peers in turns, each result checked first.",
+        "peers.json, peers.md and the charts")
     parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds, about 3 minutes")
     parser.add_argument(
         "--shapes", nargs="+", metavar="B,H,Hkv,Nq,Nk,D",
@@ -58,7 +55,7 @@ class Entry:
 
     def __init__(self, contestant, case, answer):
         self.contestant, self.case, self.answer = contestant, case, answer
-        self.rounds, self.runs = [], 0
+        self.rounds, self.runs, self.memory = [], 0, 0.0
 
     @property
     def is_running(self):
@@ -88,8 +85,9 @@ class Comparison:
         self.chosen, self.folder = chosen, folder
         self.seconds, self.rounds = (0.1, 2) if chosen.quick else (0.25, 3)
         self.fattn = Fattn(chosen.fattn, chosen.threads)
-        self.types = {dtype for dtype in chosen.dtype if self.fattn.takes(dtype)}
-        self.workers, self.missing, self.machine = [], {}, {}
+        self.machine = self.fattn.machine() or {}
+        self.types = {dtype for dtype in chosen.dtype if self.fattn.machine(dtype)}
+        self.workers, self.missing = [], {}
         for kind in (PyTorch, ONNXRuntime, OpenVINO):
             worker = Worker(kind, chosen.threads)
             if worker.failure:
@@ -126,7 +124,8 @@ class Comparison:
             # Nobody always comes after the same other.
             for entry in running[number % len(running):] + running[:number % len(running)]:
                 self._turn(entry, own)
-        rows = [entry.row() for entry in entries]
+        memory = max((entry.memory for entry in entries), default=0.0)
+        rows = [entry.row() | ({"memory_gbps": memory} if memory else {}) for entry in entries]
         say(f"{case.name}: " + ", ".join(report.brief(row) for row in rows))
         return rows
 
@@ -162,6 +161,9 @@ class Comparison:
                 return
             entry.answer |= {"Br": row["Br"], "Bc": row["Bc"], "oracle_max_abs_error": row["max_abs_error"]}
             report.keep_best(self.machine, machine)
+            # Unlike the multiply-add peak, the speed of memory depends on who else uses it: it is that of the
+            # case's own turns.
+            entry.memory = max(entry.memory, machine["memory_gbps"])
             entry.rounds.append(row["median_s"])
             entry.runs += row["runs"]
             return
@@ -183,6 +185,9 @@ def main():
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         comparison = Comparison(chosen, folder)
+        if not comparison.machine:
+            say("fattn cannot measure this machine: try `fattn bench`")
+            return 69
         for dtype in sorted(set(chosen.dtype) - comparison.types):
             say(f"fattn does not compute in {dtype} yet: the peers are timed alone")
         rows = []
