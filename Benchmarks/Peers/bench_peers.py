@@ -1,6 +1,7 @@
 """Times fattn and its peers on the same inputs, threads and machine, in turns. See Scripts/bench-peers."""
 
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -16,8 +17,8 @@ from program import Fattn, Parser, ProgramError
 from worker import Worker, error_of
 
 
-# Seconds that a round of a case may take before it gets two rounds only.
-SLOW = 1.0
+# Rounds whose median is so many times the best of them have seen other programs at work.
+UNSTEADY = 1.1
 
 
 def say(text):
@@ -50,6 +51,17 @@ def arguments():
     return chosen
 
 
+class Schedule:
+    """Keeps a run within its time: a case that starts late gets a single round."""
+
+    def __init__(self, seconds, cases):
+        self._start, self._seconds, self._cases, self.done = time.monotonic(), seconds, cases, 0
+
+    @property
+    def is_late(self):
+        return time.monotonic() - self._start > self._seconds * (self.done + 1) / self._cases
+
+
 class Entry:
     """One contestant in one case."""
 
@@ -60,6 +72,10 @@ class Entry:
     @property
     def is_running(self):
         return "failure" not in self.answer
+
+    @property
+    def is_unsteady(self):
+        return statistics.median(self.rounds) > UNSTEADY * min(self.rounds)
 
     def row(self):
         case = self.case
@@ -83,7 +99,8 @@ class Comparison:
 
     def __init__(self, chosen, folder):
         self.chosen, self.folder = chosen, folder
-        self.seconds, self.rounds = (0.1, 2) if chosen.quick else (0.25, 3)
+        self.seconds, self.rounds, budget = (0.1, 2, 150) if chosen.quick else (0.25, 3, 600)
+        self.schedule = Schedule(budget, sum(len(cases) for _, _, cases in chosen.problems))
         self.fattn = Fattn(chosen.fattn, chosen.threads)
         self.machine = self.fattn.machine() or {}
         self.types = {dtype for dtype in chosen.dtype if self.fattn.machine(dtype)}
@@ -119,15 +136,24 @@ class Comparison:
             entries.insert(0, Entry(self.fattn, case, self._check_own(case, own, reference)))
         entries = [entry for entry in entries if entry]
         running = [entry for entry in entries if entry.is_running]
-        slow = sum(entry.answer.get("probe_s", 0) for entry in running) > SLOW
-        for number in range(min(self.rounds, 2) if slow else self.rounds):
+        number = 0
+        while number < 1 or self._needs_round(number, running):
             # Nobody always comes after the same other.
             for entry in running[number % len(running):] + running[:number % len(running)]:
                 self._turn(entry, own)
+            number += 1
+        self.schedule.done += 1
         memory = max((entry.memory for entry in entries), default=0.0)
         rows = [entry.row() | ({"memory_gbps": memory} if memory else {}) for entry in entries]
         say(f"{case.name}: " + ", ".join(report.brief(row) for row in rows))
         return rows
+
+    def _needs_round(self, number, running):
+        """Whether there is time for another round, and need: the planned ones, and as many again as long as
+        a slow spell of the machine shows."""
+        if self.schedule.is_late or number >= 2 * self.rounds:
+            return False
+        return number < self.rounds or any(entry.is_unsteady for entry in running if entry.is_running)
 
     def _enter(self, worker, case, right, reference):
         answer = worker.ask("prepare", case, right, reference)
@@ -182,6 +208,8 @@ class Comparison:
 
 def main():
     chosen = arguments()
+    # As an interrupt does: the files of inputs are large.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         comparison = Comparison(chosen, folder)
