@@ -115,6 +115,9 @@ extension Tensor {
 
 extension TensorView {
     /// The elements as Double, in the order `[B, H, N, D]`. The extents and strides fit the memory.
+    @_specialize(where Element == Float)
+    @_specialize(where Element == Double)
+    @_specialize(where Element == BFloat16)
     public func denseDoubles() -> [Double] {
         guard extents.count > 0 else { return [] }
         var dense: [Double] = []
