@@ -11,7 +11,8 @@ public func pairKernels() -> PairKernelTable {
     PairKernelTable(
         gemmPacked: gemmPacked, gemmNN: gemmNN, gemmTN: gemmTN, packTransposed: packTransposed,
         exponentiatePairs: exponentiatePairs, probabilityPairs: probabilityPairs,
-        scoreGradientPairs: scoreGradientPairs, pairRows: pairRows, roundPairs: roundPairs, allFinite: allFiniteBF16, multiplyAddLoop: multiplyAddLoop)
+        scoreGradientPairs: scoreGradientPairs, pairRows: pairRows, roundPairs: roundPairs,
+        allFinite: allFiniteBF16, multiplyAddLoop: multiplyAddLoop)
 }
 
 /// The pairs of two vectors, each number rounded to the nearest BF16. Ties go away from zero, which costs half
