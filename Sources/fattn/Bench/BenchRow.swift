@@ -9,6 +9,8 @@ struct BenchRow {
     let algorithm: AttentionAlgorithm
     let gemm: GEMMProvider
     var threads: Int
+    let parallel: ParallelRuntime
+    /// Those asked for, then those in use.
     var tiles: TileSizes?
     /// What was wrong; a case with a failure has no times.
     var failure: String?
@@ -87,7 +89,7 @@ extension BenchRow {
             ("gflops", .number(gflops)), ("peak_fraction", .number(peakFraction)),
             ("max_abs_error", .number(maximumError)), ("rmse", .number(rmse)),
             ("extra_bytes", .integer(extraBytes)), ("traffic_bytes", .integer(trafficBytes)),
-            ("failure", .text(failure)),
+            ("parallel", .text(parallel.rawValue)), ("failure", .text(failure)),
         ]
     }
 }
