@@ -9,6 +9,7 @@ struct Bench {
     let passes: [AttentionPass]
     let masks: [BenchMask]
     let threads: Int
+    let parallel: ParallelRuntime
     let seconds: Double
     let machine: BenchMachine
     let progress: Progress
@@ -57,7 +58,7 @@ struct Bench {
     ) -> BenchRow {
         BenchRow(
             shape: problem.shape, type: problem.type, pass: pass, mask: mask, algorithm: algorithm,
-            gemm: gemm, threads: threads)
+            gemm: gemm, threads: threads, parallel: parallel)
     }
 
     /// Times the cases in turns, so that a slow spell of the machine falls on all of them.

@@ -43,6 +43,18 @@ final class BenchCheck<Element: FileElement> {
     }
 }
 
+/// Where a case writes.
+final class BenchResults<Element: FileElement> {
+    var forward: AttentionOutput<Element>
+    var gradients: AttentionGradients<Element>
+
+    init() {
+        let none = Tensor<Element>(TensorExtents(0, 0, 0, 0))
+        forward = AttentionOutput(output: none, logSumExp: [])
+        gradients = AttentionGradients(query: none, key: none, value: none)
+    }
+}
+
 /// One case while it is being checked and timed.
 final class BenchCase<Element: FileElement> {
     private(set) var row: BenchRow
@@ -50,16 +62,18 @@ final class BenchCase<Element: FileElement> {
     private let inputs: BenchInputs<Element>
     private let check: BenchCheck<Element>
     private var attention: Attention<Element>?
-    private var forward: AttentionOutput<Element>
-    private var gradients: AttentionGradients<Element>
+    private let results: BenchResults<Element>
 
-    init(_ row: BenchRow, _ inputs: BenchInputs<Element>, _ check: BenchCheck<Element>) {
+    /// - Parameters:
+    ///   - results: where they go; cases that are timed in turns may share one place.
+    init(
+        _ row: BenchRow, _ inputs: BenchInputs<Element>, _ check: BenchCheck<Element>,
+        results: BenchResults<Element> = .init()
+    ) {
         self.row = row
         self.inputs = inputs
         self.check = check
-        let none = Tensor<Element>(TensorExtents(0, 0, 0, 0))
-        forward = AttentionOutput(output: none, logSumExp: [])
-        gradients = AttentionGradients(query: none, key: none, value: none)
+        self.results = results
     }
 
     var name: String {
@@ -73,7 +87,8 @@ final class BenchCase<Element: FileElement> {
             let attention = try Attention<Element>(
                 shape: row.shape,
                 options: AttentionOptions(
-                    mask: row.mask.mask, algorithm: row.algorithm, gemm: row.gemm, threads: row.threads))
+                    mask: row.mask.mask, algorithm: row.algorithm, gemm: row.gemm, threads: row.threads,
+                    parallelRuntime: row.parallel, tileSizes: row.tiles))
             try describe(attention.configuration)
             try verify(attention)
             self.attention = row.failure == nil ? attention : nil
@@ -101,16 +116,16 @@ final class BenchCase<Element: FileElement> {
     }
 
     private func verify(_ attention: Attention<Element>) throws {
-        forward = try attention.forward(
+        results.forward = try attention.forward(
             query: inputs.query, key: inputs.key, value: inputs.value, keyLengths: inputs.keyLengths)
-        var errors = check.forward(forward)
-        let largest = forward.logSumExp.reduce(0.0) { $1.isFinite ? max($0, abs($1)) : $0 }
+        var errors = check.forward(results.forward)
+        let largest = results.forward.logSumExp.reduce(0.0) { $1.isFinite ? max($0, abs($1)) : $0 }
         row.failure = check.fault(errors, largestLogSumExp: largest)
         if row.pass == .backward, row.failure == nil {
-            gradients = try attention.backward(
-                query: inputs.query, key: inputs.key, value: inputs.value, forward: forward,
+            results.gradients = try attention.backward(
+                query: inputs.query, key: inputs.key, value: inputs.value, forward: results.forward,
                 outputGradient: inputs.outputGradient, keyLengths: inputs.keyLengths)
-            errors = check.backward(gradients, forward: forward)
+            errors = check.backward(results.gradients, forward: results.forward)
             row.failure = check.fault(errors, largestLogSumExp: largest)
         }
         let results = errors.filter { $0.tensor != "logSumExp" }
@@ -142,12 +157,12 @@ final class BenchCase<Element: FileElement> {
         switch row.pass {
         case .forward:
             try attention.forward(
-                query: inputs.query, key: inputs.key, value: inputs.value, into: &forward,
+                query: inputs.query, key: inputs.key, value: inputs.value, into: &results.forward,
                 keyLengths: inputs.keyLengths)
         case .backward:
             try attention.backward(
-                query: inputs.query, key: inputs.key, value: inputs.value, forward: forward,
-                outputGradient: inputs.outputGradient, into: &gradients, keyLengths: inputs.keyLengths)
+                query: inputs.query, key: inputs.key, value: inputs.value, forward: results.forward,
+                outputGradient: inputs.outputGradient, into: &results.gradients, keyLengths: inputs.keyLengths)
         }
         return (clock.now - start) / .seconds(1)
     }

@@ -9,6 +9,8 @@ struct BenchRow {
     let algorithm: AttentionAlgorithm
     let gemm: GEMMProvider
     var threads: Int
+    let parallel: ParallelRuntime
+    /// Those asked for, then those in use.
     var tiles: TileSizes?
     /// What was wrong; a case with a failure has no times.
     var failure: String?
@@ -94,7 +96,8 @@ extension BenchRow {
             ("gflops", .number(gflops)), ("peak_fraction", .number(peakFraction)),
             ("max_abs_error", .number(maximumError)), ("rmse", .number(rmse)),
             ("extra_bytes", .integer(extraBytes)), ("traffic_bytes", .integer(trafficBytes)),
-            ("gbps", .number(gigabytesPerSecond)), ("failure", .text(failure)),
+            ("gbps", .number(gigabytesPerSecond)),
+            ("parallel", .text(parallel.rawValue)), ("failure", .text(failure)),
         ]
     }
 }
