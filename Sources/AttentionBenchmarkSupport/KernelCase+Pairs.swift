@@ -55,6 +55,17 @@ extension KernelCase {
             cases.pass("exponentiatePairs", Bc, Br, multiplyAdds: 2 + 4 + 1) {
                 kernels.exponentiatePairs(Bc, Br, $0.C, padded, 1, $0.ones, $0.out)
             },
+            // P in Float, in place, and in pairs.
+            fromFloat.pass("probabilityPairs", rows, columns, multiplyAdds: 2 + 4 + 1) {
+                kernels.probabilityPairs(rows, columns, $0.C, columns, 1, $0.halves, $0.halves, $0.B, columns)
+            },
+            // dS in pairs of rows, and after them in rows. None of it is 0, which beside another number would
+            // be subnormal as Float.
+            fromFloat.pass("scoreGradientPairs", rows, columns, reads: 8) {
+                kernels.scoreGradientPairs(
+                    rows, columns, $0.A, columns, $0.B, columns, 1, $0.halves, $0.C, columns,
+                    $0.C + 2 * rows * columns, columns)
+            },
             cases.pass("pairRows", Bc, D, reads: 2) { kernels.pairRows(Bc, D, $0.A, D, $0.C, D) },
             fromFloat.pass("roundPairs", rows, columns) {
                 kernels.roundPairs(rows, columns, $0.A, columns, $0.C, columns)
