@@ -1,4 +1,3 @@
-#if CUDA
 import AttentionCore
 import CTileABI
 
@@ -108,4 +107,3 @@ extension AttentionLaunch {
         positiveScaleLog2 = max(abs(softmaxScaleLog2), .leastNormalMagnitude)
     }
 }
-#endif

@@ -1,4 +1,3 @@
-#if CUDA
 import AttentionCore
 import CCUDADriver
 import CTileABI
@@ -10,8 +9,11 @@ package enum KernelModule: CaseIterable, Sendable {
     case flashAttention1Forward, flashAttention1Backward, flashAttention2Forward, flashAttention2Backward
     case flashAttention2ForwardF32, flashAttention2BackwardF32, splitKeysForward
 
-    /// The device code: a fat binary.
+    /// The device code: a fat binary. Empty in a build without the trait `CUDA`.
     package var deviceCode: [UInt8] { Base64.decode(image) }
+
+    #if CUDA
+    package static let areEmbedded = true
 
     /// The same in base64.
     private var image: StaticString {
@@ -29,6 +31,10 @@ package enum KernelModule: CaseIterable, Sendable {
         case .splitKeysForward: EmbeddedKernels.splitKeysForward
         }
     }
+    #else
+    package static let areEmbedded = false
+    private var image: StaticString { "" }
+    #endif
 }
 
 /// An entry point on a device and what its launch needs.
@@ -53,7 +59,7 @@ package final class KernelLibrary: Sendable {
     /// - Throws: `AttentionError.deviceUnavailable` where there is none.
     package static func shared() throws(AttentionError) -> KernelLibrary { try first.get() }
 
-    private static let first = Result { () throws(AttentionError) in KernelLibrary(try CUDADevice()) }
+    private static let first = Result { () throws(AttentionError) in KernelLibrary(try CUDADevice.shared()) }
 
     deinit {
         guard (try? device.makeCurrent()) != nil else { return }
@@ -150,4 +156,3 @@ package struct Grid: Hashable, Sendable {
         self.z = z
     }
 }
-#endif

@@ -1,4 +1,3 @@
-#if CUDA
 import AttentionCore
 import CTileABI
 
@@ -7,6 +6,14 @@ package enum KernelFormat: String, Hashable, Sendable {
     case bf16, f16, f32
 
     package var byteCount: Int { self == .f32 ? 4 : 2 }
+
+    /// The format of an element type; nil if the kernels have none.
+    package init?(_ element: any AttentionElement.Type) {
+        switch element {
+        case is Float.Type: self = .f32
+        default: return nil
+        }
+    }
 }
 
 /// One attention problem on a device: what selects its kernels.
@@ -111,4 +118,3 @@ package enum GridRule: Hashable, Sendable {
         }
     }
 }
-#endif

@@ -17,12 +17,16 @@ public struct AttentionOptions: Hashable, Sendable {
     public var threads: Int?
     /// The tile sizes of both passes; chosen by head size, algorithm, pass and element type if nil.
     public var tileSizes: TileSizes?
+    /// Whether results must be bit-identical from run to run. They are in any case, but for the gradients of
+    /// Float16 and BFloat16 by FlashAttention-2 on a GPU, which are slower with it.
+    public var deterministic: Bool
 
     /// Options of which every one has a default; see the properties for what nil means.
     public init(
         mask: AttentionMask = .full, softmaxScale: Double? = nil,
         algorithm: AttentionAlgorithm = .flashAttention2, device: AttentionDevice = .cpu,
-        gemm: GEMMProvider? = nil, kernels: KernelSet? = nil, threads: Int? = nil, tileSizes: TileSizes? = nil
+        gemm: GEMMProvider? = nil, kernels: KernelSet? = nil, threads: Int? = nil, tileSizes: TileSizes? = nil,
+        deterministic: Bool = false
     ) {
         self.mask = mask
         self.softmaxScale = softmaxScale
@@ -32,6 +36,7 @@ public struct AttentionOptions: Hashable, Sendable {
         self.kernels = kernels
         self.threads = threads
         self.tileSizes = tileSizes
+        self.deterministic = deterministic
     }
 
     /// Checks what does not depend on the machine.
