@@ -67,7 +67,7 @@ package final class CUDAAttention<Element: AttentionElement>: AttentionBackend {
         let queryGradient = try call.make(x.queryGradient.extents)
         let keyGradient = try call.make(x.keyGradient.extents)
         let valueGradient = try call.make(x.valueGradient.extents)
-        let logSumExp = try call.copyIn(x.logSumExp.prefix(shape.rowCount).map(Float.init))
+        let logSumExp = try call.copyIn(x.logSumExp[..<shape.rowCount].map { Float($0) })
         let operands = DeviceOperands(
             query: query, key: key, value: value, output: output, logSumExp: logSumExp,
             keyLengths: try call.copyIn(x.keyLengths),

@@ -1,7 +1,5 @@
 import AttentionCPU
-#if CUDA
 import AttentionCUDA
-#endif
 
 /// What the library found out about the machine, and what it can measure of it.
 public enum MachineInfo {
@@ -33,10 +31,9 @@ public enum MachineInfo {
     /// The NVIDIA GPUs that this program can compute on, at least one.
     /// - Throws: `AttentionError.deviceUnavailable` that says why there is none.
     public static func cudaDevices() throws(AttentionError) -> [GPU] {
-        #if CUDA
         var devices: [GPU] = []
         for ordinal in 0..<(try CUDADevice.count()) {
-            let device = try CUDADevice(ordinal: ordinal)
+            let device = try CUDADevice.shared(ordinal)
             devices.append(
                 GPU(
                     name: device.name, computeCapability: device.computeCapability,
@@ -45,9 +42,6 @@ public enum MachineInfo {
         }
         guard !devices.isEmpty else { throw .deviceUnavailable("the CUDA driver shows no device") }
         return devices
-        #else
-        throw .deviceUnavailable("not built into this program (trait CUDA)")
-        #endif
     }
 
     /// An NVIDIA GPU.

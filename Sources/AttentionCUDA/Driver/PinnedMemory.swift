@@ -52,6 +52,13 @@ final class PinnedBlocks: Sendable {
         var block: Block
         /// The block may be used again when these have passed.
         var marks: [CUDAEvent]
+
+        var hasPassed: Bool { marks.allSatisfy(\.isOver) }
+
+        func free(_ driver: CUDADriver) {
+            for mark in marks { try? mark.synchronize() }
+            _ = driver.functions.hostFree(block.address)
+        }
     }
 
     private let resting = Mutex<[Resting]>([])
@@ -121,13 +128,4 @@ final class PinnedBlocks: Sendable {
 extension CUDAEvent {
     /// A mark that cannot be asked is one of a device that has failed, whose copies have ended.
     fileprivate var isOver: Bool { (try? hasPassed()) ?? true }
-}
-
-extension PinnedBlocks.Resting {
-    fileprivate var hasPassed: Bool { marks.allSatisfy(\.isOver) }
-
-    fileprivate func free(_ driver: CUDADriver) {
-        for mark in marks { try? mark.synchronize() }
-        _ = driver.functions.hostFree(block.address)
-    }
 }

@@ -11,7 +11,14 @@ package enum KernelFormat: String, Hashable, Sendable {
     package init?(_ element: any AttentionElement.Type) {
         switch element {
         case is Float.Type: self = .f32
-        default: return nil
+        case is BFloat16.Type: self = .bf16
+        default:
+            #if !(os(macOS) && arch(x86_64))
+            guard element is Float16.Type else { return nil }
+            self = .f16
+            #else
+            return nil
+            #endif
         }
     }
 }
