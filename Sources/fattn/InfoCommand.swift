@@ -34,10 +34,7 @@ private struct MachineReport: Encodable {
             do {
                 let gpus = try MachineInfo.cudaDevices()
                 available = true
-                devices = gpus.map {
-                    "\($0.name), compute capability \($0.computeCapability / 10).\($0.computeCapability % 10), "
-                        + "\($0.multiprocessorCount) multiprocessors, \($0.memoryBytes >> 20) MiB"
-                }
+                devices = gpus.map(\.summary)
                 reason = ""
             } catch {
                 available = false
@@ -113,5 +110,14 @@ private struct MachineReport: Encodable {
             "system     \(os)",
             "",
         ] + FeatureTable.lines
+    }
+}
+
+extension MachineInfo.GPU {
+    /// What it is, in a line.
+    var summary: String {
+        "\(name), compute capability \(computeCapability / 10).\(computeCapability % 10), "
+            + "\(multiprocessorCount) multiprocessors, \(memoryBytes >> 20) MiB, "
+            + "driver for CUDA \(driverVersion / 1000).\(driverVersion % 1000 / 10)"
     }
 }

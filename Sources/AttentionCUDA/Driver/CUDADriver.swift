@@ -15,7 +15,7 @@ package struct CUDADriver: Sendable {
 
     private static let found: Result<CUDADriver, AttentionError> = {
         guard KernelModule.areEmbedded else {
-            return .failure(.deviceUnavailable("cuda: this build does not have it (trait CUDA)"))
+            return .failure(.deviceUnavailable("this build does not have CUDA (trait CUDA)"))
         }
         var functions = CUDADriverFunctions()
         if let missing = cuda_driver_open(&functions) {

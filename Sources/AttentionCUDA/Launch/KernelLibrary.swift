@@ -7,7 +7,7 @@ import Synchronization
 package enum KernelModule: CaseIterable, Sendable {
     case naiveForward, naiveBackward, onlineSoftmaxForward, onlineSoftmaxBackward
     case flashAttention1Forward, flashAttention1Backward, flashAttention2Forward, flashAttention2Backward
-    case flashAttention2ForwardF32, flashAttention2BackwardF32, splitKeysForward
+    case flashAttention2ForwardF32, flashAttention2BackwardF32, splitKeysForward, machinePeak
 
     /// The device code: a fat binary. Empty in a build without the trait `CUDA`.
     package var deviceCode: [UInt8] { Base64.decode(image) }
@@ -29,6 +29,7 @@ package enum KernelModule: CaseIterable, Sendable {
         case .flashAttention2ForwardF32: EmbeddedKernels.flashAttention2ForwardF32
         case .flashAttention2BackwardF32: EmbeddedKernels.flashAttention2BackwardF32
         case .splitKeysForward: EmbeddedKernels.splitKeysForward
+        case .machinePeak: EmbeddedKernels.machinePeak
         }
     }
     #else
