@@ -17,6 +17,10 @@ package final class CUDAAttention<Element: AttentionElement>: AttentionBackend {
         guard let format = KernelFormat(Element.self) else {
             throw .invalidOption("cuda: element type must be Float, Float16 or BFloat16, got \(Element.self)")
         }
+        if let tiles = options.tileSizes {
+            throw .invalidOption(
+                "cuda: expected no tileSizes, for every kernel has its own, got \(tiles.queries),\(tiles.keys)")
+        }
         let library = if let library { library } else { try KernelLibrary.shared() }
         let problem = LaunchProblem(
             shape: shape, mask: options.mask,

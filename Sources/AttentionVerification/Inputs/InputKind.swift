@@ -27,6 +27,9 @@ public enum InputKind: String, Hashable, Sendable, CaseIterable {
     /// rowsum(dO ∘ O) of the flash algorithms is rounded apart from dP, while the naive rowsum(P ∘ dP) shares
     /// dP's rounding, so that single gradients of a one-hot row differ by up to 5 times the naive error.
     public var isOrdinary: Bool { self != .large }
+
+    /// Whether there is a NaN or an infinity that some row sees.
+    public var isVisiblyNonFinite: Bool { rawValue.hasPrefix("nan") || rawValue.hasPrefix("inf") }
 }
 
 /// The operands of a problem as the library takes them, `[B, H, N, D]`, dense.
