@@ -41,6 +41,7 @@ extension Attention {
     ///   - key: `[B, Hkv, Nk, D]`
     ///   - value: `[B, Hkv, Nk, Dv]`
     ///   - keyLengths: `[B]`: only the first so many keys of a batch entry exist. All if nil.
+    ///   - stream: runs it, and owns the memory of the result.
     /// - Returns: O in the layout of the query if that is dense, else `[B, H, Nq, Dv]`.
     /// - Throws: as the form with `into`.
     public func forward(
@@ -68,6 +69,7 @@ extension Attention {
     ///   - result: its `output` and `logSumExp` must have the shape's sizes, and overlap no input.
     ///   - keyLengths: `[B]`: only the first so many keys of a batch entry exist. All if nil. They are on the
     ///     device and cannot be checked here: what is not from 0 to Nk is taken for the nearer of the two.
+    ///   - stream: runs it.
     /// - Throws: `AttentionError` that names the operand at fault, before anything is queued;
     ///   `AttentionError.invalidOption` if the plan is not for `cuda`; `AttentionError.outOfMemory` if the
     ///   device has no working memory left.
@@ -122,6 +124,7 @@ extension Attention {
     ///   - outputGradient: dO, `[B, H, Nq, Dv]`
     ///   - result: its tensors must have the shape's sizes, and overlap no input.
     ///   - keyLengths: `[B]`, as in the forward pass.
+    ///   - stream: runs it.
     /// - Throws: as the forward pass.
     public func backward(
         query: DeviceTensor<Element>, key: DeviceTensor<Element>, value: DeviceTensor<Element>,

@@ -23,6 +23,7 @@ public final class DeviceStream: Sendable {
     /// - Parameters:
     ///   - handle: a `CUstream` or `cudaStream_t` in the device's primary context, which must outlive this
     ///     object, what was allocated on it and all work queued through it.
+    ///   - device: which GPU it is a stream of.
     /// - Throws: `AttentionError.deviceUnavailable`, as above.
     public init(borrowing handle: OpaquePointer, device: Int = 0) throws(AttentionError) {
         stream = CUDAStream(borrowing: handle, on: try CUDADevice.shared(device))

@@ -48,6 +48,9 @@ public struct DeviceTensor<Element: AttentionElement>: Sendable {
     /// - Parameters:
     ///   - address: of element (0, 0, 0, 0) on the device. The memory must outlive every use of the tensor.
     ///   - elementCount: from there to the end of the memory.
+    ///   - extents: the sizes.
+    ///   - strides: the distances between neighbours, in elements.
+    ///   - device: which GPU the memory is on.
     /// - Throws: `AttentionError.deviceUnavailable` without such a device; `AttentionError.bufferTooSmall` if
     ///   extents and strides reach beyond the memory, or the address is 0.
     public init(
@@ -74,6 +77,8 @@ public struct DeviceTensor<Element: AttentionElement>: Sendable {
     /// that lie side by side.
     ///
     /// - Parameters:
+    ///   - extents: its sizes.
+    ///   - strides: the distances between its neighbours, in elements.
     ///   - offset: elements from this tensor's (0, 0, 0, 0) to that of the new one.
     /// - Throws: `AttentionError.bufferTooSmall` if it reaches beyond the memory, and
     ///   `AttentionError.invalidStrides` if the strides mean nothing.
