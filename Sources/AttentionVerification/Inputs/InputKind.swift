@@ -42,6 +42,9 @@ public struct GeneratedInputs<Element: AttentionElement>: Sendable {
     /// - Parameters:
     ///   - oracle: the problem; its mask and key lengths decide what is hidden.
     ///   - seed: the same seed gives the same entries, in every layout and element type (rounded to it).
+    @_specialize(where Element == Float)
+    @_specialize(where Element == Double)
+    @_specialize(where Element == BFloat16)
     public init(_ kind: InputKind, for oracle: Oracle, seed: UInt64 = 1) {
         var random = SplitMix64(seed: seed)
         let shape = oracle.shape
