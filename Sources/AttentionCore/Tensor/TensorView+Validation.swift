@@ -17,13 +17,14 @@ package struct TensorPlacement {
     package var reach: Int {
         guard extents.count > 0 else { return 0 }
         var last = extents.size
-        for (extent, stride) in [
-            (extents.batch, strides.batch), (extents.heads, strides.head), (extents.length, strides.row),
-        ] {
+        func go(_ extent: Int, _ stride: Int) {
             let (step, overflow) = (extent - 1).multipliedReportingOverflow(by: stride)
             let (sum, carry) = last.addingReportingOverflow(step)
             last = overflow || carry ? .max : sum
         }
+        go(extents.batch, strides.batch)
+        go(extents.heads, strides.head)
+        go(extents.length, strides.row)
         return last
     }
 
@@ -47,7 +48,8 @@ package struct TensorPlacement {
     /// Checks moreover that no two rows share memory.
     package func validateForWriting(_ operand: String, expected: TensorExtents) throws(AttentionError) {
         try validate(operand, expected: expected)
-        guard expected.count > 0 else { return }
+        // What is dense is not looked at further: a call on a GPU must cost little.
+        guard expected.count > 0, strides != TensorLayout.bhnd.strides(expected) else { return }
         var reach = expected.size
         let axes = [
             (expected.length, strides.row), (expected.heads, strides.head), (expected.batch, strides.batch),
