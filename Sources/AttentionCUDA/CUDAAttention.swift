@@ -19,7 +19,8 @@ package final class CUDAAttention<Element: AttentionElement>: AttentionBackend {
         }
         if let tiles = options.tileSizes {
             throw .invalidOption(
-                "cuda: expected no tileSizes, for every kernel has its own, got \(tiles.queries),\(tiles.keys)")
+                "cuda: expected no tileSizes, for every kernel has its own, got \(tiles.queries),\(tiles.keys)"
+            )
         }
         let library = if let library { library } else { try KernelLibrary.shared() }
         let problem = LaunchProblem(
@@ -49,7 +50,9 @@ package final class CUDAAttention<Element: AttentionElement>: AttentionBackend {
     package func forward(_ x: ForwardOperands<Element>) throws(AttentionError) {
         let call = try HostCall<Element>(device)
         defer { withExtendedLifetime(call) {} }
-        let query = try call.copyIn(x.query), key = try call.copyIn(x.key), value = try call.copyIn(x.value)
+        let query = try call.copyIn(x.query)
+        let key = try call.copyIn(x.key)
+        let value = try call.copyIn(x.value)
         let output = try call.make(x.output.extents)
         let logSumExp = try call.allocate(4 * shape.rowCount)
         let operands = DeviceOperands(
@@ -66,8 +69,11 @@ package final class CUDAAttention<Element: AttentionElement>: AttentionBackend {
     package func backward(_ x: BackwardOperands<Element>) throws(AttentionError) {
         let call = try HostCall<Element>(device)
         defer { withExtendedLifetime(call) {} }
-        let query = try call.copyIn(x.query), key = try call.copyIn(x.key), value = try call.copyIn(x.value)
-        let output = try call.copyIn(x.output), outputGradient = try call.copyIn(x.outputGradient)
+        let query = try call.copyIn(x.query)
+        let key = try call.copyIn(x.key)
+        let value = try call.copyIn(x.value)
+        let output = try call.copyIn(x.output)
+        let outputGradient = try call.copyIn(x.outputGradient)
         let queryGradient = try call.make(x.queryGradient.extents)
         let keyGradient = try call.make(x.keyGradient.extents)
         let valueGradient = try call.make(x.valueGradient.extents)

@@ -18,7 +18,9 @@ final class HostCall<Element: AttentionElement> {
     }
 
     /// A dense tensor on the device, its contents undefined.
-    func make(_ extents: TensorExtents) throws(AttentionError) -> (memory: DeviceMemory, view: DeviceTensorView) {
+    func make(_ extents: TensorExtents) throws(AttentionError) -> (
+        memory: DeviceMemory, view: DeviceTensorView
+    ) {
         let memory = try allocate(MemoryLayout<Element>.stride * extents.count)
         let strides = TensorLayout.bhnd.strides(extents)
         return (memory, DeviceTensorView(address: memory.address, strides: strides))

@@ -37,7 +37,9 @@ public final class Attention<Element: AttentionElement>: Sendable {
 
     /// - Parameters:
     ///   - backend: plans the same problem; shape and options are valid.
-    package init(_ shape: AttentionShape, _ options: AttentionOptions, _ backend: any AttentionBackend<Element>) {
+    package init(
+        _ shape: AttentionShape, _ options: AttentionOptions, _ backend: any AttentionBackend<Element>
+    ) {
         self.shape = shape
         self.options = options
         self.backend = backend

@@ -58,8 +58,8 @@ public enum MachineInfo {
 
     /// What the first GPU does at best.
     public struct GPUPeaks: Hashable, Sendable {
-        /// TFLOP/s of matrix instructions with BF16 operands in shared memory (in registers before Hopper) and
-        /// sums in F32: what a product of matrices could reach if nothing had to be loaded.
+        /// TFLOP/s of matrix instructions with BF16 operands in shared memory (in registers before Hopper)
+        /// and sums in F32: what a product of matrices could reach if nothing had to be loaded.
         public let tensorCoreTFLOPS: Double
         /// TFLOP/s of multiply-adds in F32 on registers.
         public let multiplyAddTFLOPS: Double

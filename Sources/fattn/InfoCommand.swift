@@ -71,7 +71,8 @@ private struct MachineReport: Encodable {
     }
 
     private enum CodingKeys: CodingKey {
-        case cpu, cores, isa, os, caches, kernels, kernels_available, bf16_peak_gflops, openblas, cuda, features
+        case cpu, cores, isa, os, caches, kernels, kernels_available, bf16_peak_gflops, openblas, cuda,
+            features
     }
 
     func encode(to encoder: any Encoder) throws {

@@ -9,12 +9,14 @@ extension FakeDriverTests {
     @Suite struct CUDAAttentionTests {
         private func run(_ attention: Attention<Float>, backward: Bool = true) throws(AttentionError) {
             let shape = attention.shape
-            let q = Tensor<Float>(shape.queryExtents), k = Tensor<Float>(shape.keyExtents)
+            let q = Tensor<Float>(shape.queryExtents)
+            let k = Tensor<Float>(shape.keyExtents)
             let v = Tensor<Float>(shape.valueExtents)
             let forward = try attention.forward(query: q, key: k, value: v, keyLengths: [7, 3])
             guard backward else { return }
             _ = try attention.backward(
-                query: q, key: k, value: v, forward: forward, outputGradient: forward.output, keyLengths: [7, 3])
+                query: q, key: k, value: v, forward: forward, outputGradient: forward.output,
+                keyLengths: [7, 3])
         }
 
         @Test(arguments: AttentionAlgorithm.allCases)
@@ -34,18 +36,22 @@ extension FakeDriverTests {
             let fake = try FakeDevice()
             let attention: Attention<Float> = try fake.attention(.small)
             try run(attention)
-            let loads = FakeDevice.calls("cuModuleLoadData").count + FakeDevice.calls("cuFuncSetAttribute").count
+            let loads =
+                FakeDevice.calls("cuModuleLoadData").count + FakeDevice.calls("cuFuncSetAttribute").count
             let pinned = FakeDevice.calls("cuMemHostAlloc").count
             try run(attention)
             #expect(
-                FakeDevice.calls("cuModuleLoadData").count + FakeDevice.calls("cuFuncSetAttribute").count == loads)
+                FakeDevice.calls("cuModuleLoadData").count + FakeDevice.calls("cuFuncSetAttribute").count
+                    == loads)
             #expect(FakeDevice.calls("cuMemHostAlloc").count == pinned)
         }
 
         /// Lets every allocation, copy and launch of a call fail in turn, until one call has them all.
         @Test(arguments: [
-            "cuMemAllocFromPoolAsync", "cuMemHostAlloc", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuLaunchKernel",
-            "cuStreamCreate", "cuStreamSynchronize", "cuModuleLoadData", "cuModuleGetFunction", "cuModuleGetGlobal",
+            "cuMemAllocFromPoolAsync", "cuMemHostAlloc", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync",
+            "cuLaunchKernel",
+            "cuStreamCreate", "cuStreamSynchronize", "cuModuleLoadData", "cuModuleGetFunction",
+            "cuModuleGetGlobal",
         ]) func failureHalfWay_leavesNothingBehind(_ call: String) throws {
             var failures = 0
             for number in 1...100 {
@@ -73,7 +79,8 @@ extension FakeDriverTests {
             fake_cuda_fail("cuLaunchKernel", 1, 700)
             expectError(
                 .deviceFailed(
-                    call: "cuLaunchKernel fa2_forward_f32_d32", error: "CUDA_ERROR_ILLEGAL_ADDRESS, of the fake")
+                    call: "cuLaunchKernel fa2_forward_f32_d32",
+                    error: "CUDA_ERROR_ILLEGAL_ADDRESS, of the fake")
             ) { () throws(AttentionError) in try run(attention, backward: false) }
         }
 

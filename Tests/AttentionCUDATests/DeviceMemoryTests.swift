@@ -18,7 +18,8 @@ extension FakeDriverTests {
         @Test func memoryUsedOnAnotherStream_goesBackBehindItsWork() throws {
             do {
                 let fake = try FakeDevice()
-                let home = try CUDAStream(fake.device), other = try CUDAStream(fake.device)
+                let home = try CUDAStream(fake.device)
+                let other = try CUDAStream(fake.device)
                 var memory: DeviceMemory? = try DeviceMemory(byteCount: 100, on: home)
                 try memory?.use(on: other)
                 try memory?.use(on: other)
@@ -40,7 +41,8 @@ extension FakeDriverTests {
         @Test func memoryThatCannotWait_isFreedAfterASynchronisation() throws {
             do {
                 let fake = try FakeDevice()
-                let home = try CUDAStream(fake.device), other = try CUDAStream(fake.device)
+                let home = try CUDAStream(fake.device)
+                let other = try CUDAStream(fake.device)
                 var memory: DeviceMemory? = try DeviceMemory(byteCount: 100, on: home)
                 try memory?.use(on: other)
                 fake_cuda_fail("cuEventCreate", 1, 999)

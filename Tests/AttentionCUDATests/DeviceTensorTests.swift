@@ -50,7 +50,8 @@ extension FakeDriverTests {
                 extents: TensorExtents(1, 1, 2, 3), strides: whole.strides, offset: 24 + 6 + 2)
             #expect(try part.copyToHost(on: stream).elements == [32, 33, 34, 38, 39, 40])
             #expect(part.address == whole.address + 32 * 4)
-            expectError(.bufferTooSmall(operand: "view", expected: 17, got: 16)) { () throws(AttentionError) in
+            expectError(.bufferTooSmall(operand: "view", expected: 17, got: 16)) {
+                () throws(AttentionError) in
                 _ = try whole.view(extents: TensorExtents(1, 1, 3, 5), strides: whole.strides, offset: 32)
             }
         }
@@ -98,11 +99,13 @@ extension FakeDriverTests {
         @Test func operandsOfAnotherStream_areKeptUntilTheCallIsDone() throws {
             do {
                 let fake = try FakeDevice()
-                let home = try fake.stream(), other = try fake.stream()
+                let home = try fake.stream()
+                let other = try fake.stream()
                 let attention: Attention<Float> = try fake.attention(.small)
                 do {
                     let x = try Operands(.small, on: home)
-                    try attention.forward(query: x.query, key: x.key, value: x.value, into: x.output, on: other)
+                    try attention.forward(
+                        query: x.query, key: x.key, value: x.value, into: x.output, on: other)
                 }
                 let calls = FakeDevice.calls()
                 let launch = try #require(calls.firstIndex { $0.hasPrefix("cuLaunchKernel s2") })
@@ -122,11 +125,13 @@ extension FakeDriverTests {
             expectError(
                 .shapeMismatch(operand: "key", expected: "[2,2,7,8]", got: "[2,4,5,8]")
             ) { () throws(AttentionError) in
-                try attention.forward(query: x.query, key: x.query, value: x.value, into: x.output, on: stream)
+                try attention.forward(
+                    query: x.query, key: x.query, value: x.value, into: x.output, on: stream)
             }
             var result = x.output
             result.logSumExp = try DeviceVector(count: 39, on: stream)
-            expectError(.bufferTooSmall(operand: "logSumExp", expected: 40, got: 39)) { () throws(AttentionError) in
+            expectError(.bufferTooSmall(operand: "logSumExp", expected: 40, got: 39)) {
+                () throws(AttentionError) in
                 try attention.forward(query: x.query, key: x.key, value: x.value, into: result, on: stream)
             }
             result = x.output
@@ -142,7 +147,8 @@ extension FakeDriverTests {
                 .invalidKeyLengths(expected: "one length a batch entry, 2", got: "3")
             ) { () throws(AttentionError) in
                 try attention.forward(
-                    query: x.query, key: x.key, value: x.value, into: x.output, keyLengths: lengths, on: stream)
+                    query: x.query, key: x.key, value: x.value, into: x.output, keyLengths: lengths,
+                    on: stream)
             }
             #expect(FakeDevice.calls("cuLaunchKernel").count == launches)
         }
@@ -150,13 +156,15 @@ extension FakeDriverTests {
         @Test func otherDevices_areNamed() throws {
             let fake = try FakeDevice()
             let other = try CUDADevice(fake.driver, ordinal: 1)
-            let stream = try fake.stream(), otherStream = DeviceStream(try CUDAStream(other))
+            let stream = try fake.stream()
+            let otherStream = DeviceStream(try CUDAStream(other))
             let attention: Attention<Float> = try fake.attention(.small)
             var x = try Operands(.small, on: stream)
             expectError(
                 .wrongDevice(operand: "stream", expected: "device 0, that of the plan", got: "device 1")
             ) { () throws(AttentionError) in
-                try attention.forward(query: x.query, key: x.key, value: x.value, into: x.output, on: otherStream)
+                try attention.forward(
+                    query: x.query, key: x.key, value: x.value, into: x.output, on: otherStream)
             }
             x.value = try DeviceTensor(AttentionShape.small.valueExtents, on: otherStream)
             expectError(
@@ -207,8 +215,10 @@ extension FakeDriverTests {
         @Test func events_measureAndOrder() throws {
             do {
                 let fake = try FakeDevice()
-                let first = try fake.stream(), second = try fake.stream()
-                let start = try first.record(), end = try first.record()
+                let first = try fake.stream()
+                let second = try fake.stream()
+                let start = try first.record()
+                let end = try first.record()
                 try second.wait(for: end)
                 #expect(try start.seconds(until: end) == 0.001)
                 #expect(try end.hasPassed())

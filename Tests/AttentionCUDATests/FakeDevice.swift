@@ -48,7 +48,8 @@ struct FakeDevice {
 }
 
 extension AttentionShape {
-    static let small = AttentionShape(batch: 2, heads: 4, keyValueHeads: 2, queryLength: 5, keyLength: 7, headSize: 8)
+    static let small = AttentionShape(
+        batch: 2, heads: 4, keyValueHeads: 2, queryLength: 5, keyLength: 7, headSize: 8)
 }
 
 func expectError(_ expected: AttentionError, _ body: () throws(AttentionError) -> Void) {

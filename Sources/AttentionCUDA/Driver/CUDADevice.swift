@@ -28,7 +28,8 @@ package final class CUDADevice: Sendable {
     }
 
     /// The device of this number, the same object for everybody.
-    /// - Throws: `AttentionError.deviceUnavailable` if there is no such device or it is older than our kernels.
+    /// - Throws: `AttentionError.deviceUnavailable` if there is no such device or it is older than our
+    ///   kernels.
     package static func shared(_ ordinal: Int = 0) throws(AttentionError) -> CUDADevice {
         try known.withLock { (known) throws(AttentionError) -> CUDADevice in
             if let device = known[ordinal] { return device }
@@ -62,7 +63,8 @@ package final class CUDADevice: Sendable {
         multiprocessorCount = try Self.attribute(driver, device, CUDAAttributeMultiprocessorCount)
         guard computeCapability >= 80 else {
             throw .deviceUnavailable(
-                "CUDA device \(ordinal), \(name): expected compute capability 8.0 or newer, got \(major).\(minor)")
+                "CUDA device \(ordinal), \(name): expected compute capability 8.0 or newer, got \(major).\(minor)"
+            )
         }
         var retained: CUDAContext?
         try driver.check("cuDevicePrimaryCtxRetain", functions.primaryContextRetain(&retained, device))

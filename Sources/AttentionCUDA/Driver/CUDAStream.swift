@@ -79,7 +79,8 @@ package final class CUDAStream: Sendable {
     }
 
     /// Queues a copy from one place on the device to another.
-    package func copy(_ source: DeviceMemory, to target: DeviceMemory, byteCount: Int) throws(AttentionError) {
+    package func copy(_ source: DeviceMemory, to target: DeviceMemory, byteCount: Int) throws(AttentionError)
+    {
         precondition(byteCount <= source.byteCount && byteCount <= target.byteCount)
         guard byteCount > 0 else { return }
         try source.use(on: self)

@@ -66,7 +66,8 @@ package struct DeviceOperands: Sendable {
             value.isAligned(elementBytes: bytes), output.isAligned(elementBytes: bytes)
         else { return false }
         guard let gradients else { return true }
-        return gradients.output.isAligned(elementBytes: bytes) && gradients.query.isAligned(elementBytes: bytes)
+        return gradients.output.isAligned(elementBytes: bytes)
+            && gradients.query.isAligned(elementBytes: bytes)
             && gradients.key.isAligned(elementBytes: bytes) && gradients.value.isAligned(elementBytes: bytes)
     }
 }
@@ -75,7 +76,8 @@ extension AttentionLaunch {
     /// Everything but the working memory.
     package init(_ problem: LaunchProblem, _ operands: DeviceOperands) {
         self.init()
-        let shape = problem.shape, bytes = problem.format.byteCount
+        let shape = problem.shape
+        let bytes = problem.format.byteCount
         query = operands.query.operand
         key = operands.key.operand
         value = operands.value.operand

@@ -11,8 +11,8 @@ package struct DevicePeaks {
         stream = try CUDAStream(library.device)
     }
 
-    /// FLOP/s of matrix instructions with BF16 operands in shared memory (in registers before Hopper) and sums
-    /// in F32.
+    /// FLOP/s of matrix instructions with BF16 operands in shared memory (in registers before Hopper) and
+    /// sums in F32.
     package func tensorCoreFLOPS() throws(AttentionError) -> Double {
         try flops("peak_tensor_core", blocksPerProcessor: 1, rounds: 4000)
     }
@@ -51,7 +51,8 @@ package struct DevicePeaks {
 
     /// The shortest of several runs, the first of which warms up.
     private func best(_ run: () throws(AttentionError) -> Void) throws(AttentionError) -> Double {
-        let start = try CUDAEvent(library.device), end = try CUDAEvent(library.device)
+        let start = try CUDAEvent(library.device)
+        let end = try CUDAEvent(library.device)
         var best = Double.infinity
         for turn in 0..<6 {
             try start.record(on: stream)

@@ -48,8 +48,8 @@ public enum VerificationGrid {
         }
     }
 
-    /// Whether a device is known to differ: on a GPU, the tensor cores multiply the zeros of hidden elements with
-    /// the NaN and the infinities of other rows of their tile.
+    /// Whether a device is known to differ: on a GPU, the tensor cores multiply the zeros of hidden elements
+    /// with the NaN and the infinities of other rows of their tile.
     private static func isBeyond(_ device: AttentionDevice, _ c: VerificationCase) -> Bool {
         device == .cuda && c.element.isRounded && c.algorithm == .flashAttention2
             && c.problem.mask != .full && c.problem.inputs.isVisiblyNonFinite

@@ -28,8 +28,8 @@ struct CaseRun {
 
     /// The same once more, over tensors that are on the device.
     ///
-    /// Those in host memory are packed on their way, these lie as the case has them. Where they lie may change
-    /// the order of a sum in the gradients of F16 and BF16, and nothing else.
+    /// Those in host memory are packed on their way, these lie as the case has them. Where they lie may
+    /// change the order of a sum in the gradients of F16 and BF16, and nothing else.
     private mutating func compareWithDeviceTensors<Element>(
         _ c: VerificationCase, _ inputs: GeneratedInputs<Element>, _ attention: Attention<Element>
     ) throws(AttentionError) {
@@ -118,7 +118,8 @@ private final class Operands<Element: AttentionElement> {
     /// What was written outside the tensors.
     var faults: [String] {
         let written = [("output", output)] + gradients
-        let names = written.filter { !$0.1.isUntouched }.map(\.0) + (logSumExp.isUntouched ? [] : ["logSumExp"])
+        let names =
+            written.filter { !$0.1.isUntouched }.map(\.0) + (logSumExp.isUntouched ? [] : ["logSumExp"])
         return names.map { "\($0): written outside the tensor" }
     }
 
@@ -128,21 +129,27 @@ private final class Operands<Element: AttentionElement> {
         _ attention: Attention<Element>, _ pass: VerificationCase.Pass
     ) throws(AttentionError) {
         let stream = try DeviceStream()
-        let lengths = if let keyLengths { try DeviceVector(keyLengths, on: stream) } else { nil as DeviceVector<Int32>? }
+        var lengths: DeviceVector<Int32>?
+        if let keyLengths { lengths = try DeviceVector(keyLengths, on: stream) }
         let rows = GuardedTensor<Float>(logSumExp.extents)
-        let q = try DeviceCopy(query, on: stream), k = try DeviceCopy(key, on: stream)
-        let v = try DeviceCopy(value, on: stream), dO = try DeviceCopy(outputGradient, on: stream)
-        let o = try DeviceCopy(output, on: stream), lse = try DeviceCopy(rows, on: stream)
+        let q = try DeviceCopy(query, on: stream)
+        let k = try DeviceCopy(key, on: stream)
+        let v = try DeviceCopy(value, on: stream)
+        let dO = try DeviceCopy(outputGradient, on: stream)
+        let o = try DeviceCopy(output, on: stream)
+        let lse = try DeviceCopy(rows, on: stream)
         let result = DeviceAttentionOutput(
             output: o.tensor,
-            logSumExp: try DeviceVector<Float>(borrowing: lse.tensor.address, count: attention.shape.rowCount))
+            logSumExp: try DeviceVector<Float>(borrowing: lse.tensor.address, count: attention.shape.rowCount)
+        )
         try attention.forward(
             query: q.tensor, key: k.tensor, value: v.tensor, into: result, keyLengths: lengths, on: stream)
         try o.fetch(output, on: stream)
         try lse.fetch(rows, on: stream)
         for (index, row) in rows.elements.enumerated() { logSumExp.elements[index] = Double(row) }
         guard pass == .backward else { return }
-        let dQ = try DeviceCopy(gradients[0].1, on: stream), dK = try DeviceCopy(gradients[1].1, on: stream)
+        let dQ = try DeviceCopy(gradients[0].1, on: stream)
+        let dK = try DeviceCopy(gradients[1].1, on: stream)
         let dV = try DeviceCopy(gradients[2].1, on: stream)
         try attention.backward(
             query: q.tensor, key: k.tensor, value: v.tensor, forward: result, outputGradient: dO.tensor,

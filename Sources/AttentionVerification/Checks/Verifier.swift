@@ -96,8 +96,8 @@ private final class Reference<Element: AttentionElement>: AnyReference {
         return result
     }
 
-    /// What differs from the CPU's result of the same case by more than two such computations may differ: each
-    /// is allowed so much beside the right answer. What is not finite on one shall not be on the other.
+    /// What differs from the CPU's result of the same case by more than two such computations may differ:
+    /// each is allowed so much beside the right answer. What is not finite on one shall not be on the other.
     private func compareWithCPU(
         _ c: VerificationCase, _ run: CaseRun, _ judge: Judge
     ) throws -> [String] {

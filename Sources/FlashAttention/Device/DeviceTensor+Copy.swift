@@ -5,8 +5,8 @@ import AttentionCUDA
 extension DeviceTensor {
     /// Queues a copy from a tensor on the host, whose elements are taken before this returns.
     ///
-    /// - Throws: `AttentionError.shapeMismatch` for other extents; `AttentionError.wrongDevice` for a stream of
-    ///   another device; `AttentionError.outOfMemory` without memory to copy through.
+    /// - Throws: `AttentionError.shapeMismatch` for other extents; `AttentionError.wrongDevice` for a stream
+    ///   of another device; `AttentionError.outOfMemory` without memory to copy through.
     public func copy(from source: Tensor<Element>, on stream: DeviceStream) throws(AttentionError) {
         try source.withView { view throws(AttentionError) in try copy(from: view, on: stream) }
     }
@@ -65,8 +65,8 @@ extension DeviceTensor {
     }
 }
 
-/// A tensor `[B, H, N, D]` in page-locked memory of the host, which a GPU copies from and to while the program
-/// goes on.
+/// A tensor `[B, H, N, D]` in page-locked memory of the host, which a GPU copies from and to while the
+/// program goes on.
 ///
 /// A reference, like ``DeviceTensor``; the memory stays until every stream that copies from or to it has
 /// passed.
@@ -89,7 +89,9 @@ public struct PinnedTensor<Element: AttentionElement>: Sendable {
     }
 
     /// Contents undefined.
-    package init(_ extents: TensorExtents, strides: TensorStrides, for device: CUDADevice) throws(AttentionError) {
+    package init(_ extents: TensorExtents, strides: TensorStrides, for device: CUDADevice)
+        throws(AttentionError)
+    {
         self.extents = extents
         self.strides = strides
         let reach = TensorPlacement(extents: extents, strides: strides, elementCount: 0).reach

@@ -23,9 +23,9 @@ struct Bench {
         case .bf16: try run(BenchInputs<BFloat16>(problem), problem, report)
         case .f16:
             #if (os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64)
-            throw CommandError.usage("--dtype: expected another type on this platform, got f16")
+                throw CommandError.usage("--dtype: expected another type on this platform, got f16")
             #else
-            try run(BenchInputs<Float16>(problem), problem, report)
+                try run(BenchInputs<Float16>(problem), problem, report)
             #endif
         }
     }

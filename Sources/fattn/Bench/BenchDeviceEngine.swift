@@ -21,7 +21,9 @@ final class DeviceEngine<Element: FileElement>: BenchEngine {
         key = try DeviceTensor(inputs.key, on: stream)
         value = try DeviceTensor(inputs.value, on: stream)
         outputGradient = try DeviceTensor(inputs.outputGradient, on: stream)
-        keyLengths = try inputs.keyLengths.map { try DeviceVector($0.map { Int32(clamping: $0) }, on: stream) }
+        keyLengths = try inputs.keyLengths.map {
+            try DeviceVector($0.map { Int32(clamping: $0) }, on: stream)
+        }
         output = DeviceAttentionOutput(
             output: try DeviceTensor(shape.outputExtents, on: stream),
             logSumExp: try DeviceVector(count: shape.rowCount, on: stream))
@@ -87,7 +89,8 @@ final class DeviceEngine<Element: FileElement>: BenchEngine {
         case .backward:
             row.toDevice = try seconds(
                 from: [query, key, value, output.output, outputGradient], toDevice: true)
-            row.toHost = try seconds(from: [gradients.query, gradients.key, gradients.value], toDevice: false)
+            row.toHost = try seconds(
+                from: [gradients.query, gradients.key, gradients.value], toDevice: false)
         }
         // The driver's queue takes about a thousand launches; with more, a call would wait for the device.
         let calls = max(2, min(100, Int(0.2 / max(try time(row.pass), 1e-6))))

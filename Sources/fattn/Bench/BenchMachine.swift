@@ -41,7 +41,9 @@ final class BenchMachine: Encodable {
         let kernels = try MachineInfo.defaultKernels()
         peakFloat = max(
             peakFloat, try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: false))
-        if let known = peakBFloat16, let now = try MachineInfo.bfloat16Peak(threads: threads, kernels: kernels) {
+        if let known = peakBFloat16,
+            let now = try MachineInfo.bfloat16Peak(threads: threads, kernels: kernels)
+        {
             peakBFloat16 = max(known, now)
         }
         if let known = peakDouble {
@@ -51,8 +53,8 @@ final class BenchMachine: Encodable {
         if let known = gpuPeaks { gpuPeaks = known.best(try MachineInfo.gpuPeaks()) }
     }
 
-    /// GFLOP/s of a device in what the type is computed in: of multiply-adds, or of the instructions and tensor
-    /// cores that the type has for itself.
+    /// GFLOP/s of a device in what the type is computed in: of multiply-adds, or of the instructions and
+    /// tensor cores that the type has for itself.
     func peak(_ type: BenchType, _ device: AttentionDevice) -> Double? {
         switch (device, type) {
         case (.cpu, .f64): peakDouble

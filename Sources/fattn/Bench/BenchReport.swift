@@ -53,13 +53,17 @@ struct BenchTable {
         showsDevices = devices != [.cpu]
         let shapeWidth = shapes.map(\.argument.count).max() ?? 0
         let ofDevices: [TextTable.Column] =
-            showsDevices ? [.init("× cpu", 7), .init("to device", 9), .init("to host", 9), .init("call", 9)] : []
-        table = TextTable(columns: [
-            .init("B,H,Hkv,Nq,Nk,D", shapeWidth, .left), .init("type", 4, .left), .init("mask", 6, .left),
-            .init("pass", 8, .left), .init("algorithm", 9, .left), .init("gemm", 8, .left), .init("Br,Bc", 9),
-            .init("median", 9), .init("min", 9), .init("runs", 5), .init("GFLOP/s", 7), .init("of peak", 7),
-            .init("max error", 9), .init("extra", 7), .init("traffic", 7),
-        ] + ofDevices)
+            showsDevices
+            ? [.init("× cpu", 7), .init("to device", 9), .init("to host", 9), .init("call", 9)] : []
+        table = TextTable(
+            columns: [
+                .init("B,H,Hkv,Nq,Nk,D", shapeWidth, .left), .init("type", 4, .left), .init("mask", 6, .left),
+                .init("pass", 8, .left), .init("algorithm", 9, .left), .init("gemm", 8, .left),
+                .init("Br,Bc", 9),
+                .init("median", 9), .init("min", 9), .init("runs", 5), .init("GFLOP/s", 7),
+                .init("of peak", 7),
+                .init("max error", 9), .init("extra", 7), .init("traffic", 7),
+            ] + ofDevices)
     }
 
     var header: String { table.header }
