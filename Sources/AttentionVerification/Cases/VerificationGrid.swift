@@ -22,15 +22,6 @@ public enum VerificationGrid {
     /// FlashAttention-2's gradients in F16 and BF16 in its deterministic mode as well.
     public static func cases(quick: Bool = false, device: AttentionDevice) -> [VerificationCase] {
         guard device != .cpu else { return cases(quick: quick) }
-        return allCases(quick: quick, device: device).filter { !isBeyond(device, $0) }
-    }
-
-    /// How many cases are left out because the device is known to differ there.
-    public static func beyond(quick: Bool = false, device: AttentionDevice) -> Int {
-        device == .cpu ? 0 : allCases(quick: quick, device: device).count { isBeyond(device, $0) }
-    }
-
-    private static func allCases(quick: Bool, device: AttentionDevice) -> [VerificationCase] {
         let machine = VerificationMachine(kernelSets: [.generic], providers: [.simd])
         var seen: Set<VerificationCase> = []
         return cases(quick: quick, machine: machine).flatMap { entry -> [VerificationCase] in
@@ -46,13 +37,6 @@ public enum VerificationGrid {
                 entry.pass == .backward && entry.algorithm == .flashAttention2 && entry.element.isRounded
             return hasModes ? [entry, deterministic] : [entry]
         }
-    }
-
-    /// Whether a device is known to differ: on a GPU, the tensor cores multiply the zeros of hidden elements
-    /// with the NaN and the infinities of other rows of their tile.
-    private static func isBeyond(_ device: AttentionDevice, _ c: VerificationCase) -> Bool {
-        device == .cuda && c.element.isRounded && c.algorithm == .flashAttention2
-            && c.problem.mask != .full && c.problem.inputs.isVisiblyNonFinite
     }
 
     /// How many cases of the whole grid this machine leaves out for want of a GEMM library.
