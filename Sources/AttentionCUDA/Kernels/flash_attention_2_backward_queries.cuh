@@ -3,6 +3,7 @@
 
 #include "backward_tile_steps.cuh"
 #include "block_order.cuh"
+#include "online_softmax_rows.cuh"
 
 // The visits of one block: for each query head of a key/value head, each query tile that meets key tile j.
 template <typename T, int D, int QueryTile, int KeyTile, int Threads>
@@ -42,16 +43,22 @@ struct QueryVisits {
         return reinterpret_cast<float *>(launch.gradientSum) + paddedRow(v) * D;
     }
 
-    // Starts the copies of Qi, dOi and their row terms.
-    __device__ void load(Visit v, uint32_t Q, uint32_t dO, uint32_t terms) const {
-        const int first = v.tile * QueryTile;
+    // Starts the copy of Qi.
+    __device__ void loadQueries(Visit v, uint32_t Q) const {
         copyTile<T, D, QueryTile, Threads, RowsOf>(
-            Q, Rows<const T>(launch.query, batch, v.head), first, rows, launch.headSize,
+            Q, Rows<const T>(launch.query, batch, v.head), v.tile * QueryTile, rows, launch.headSize,
             launch.vectorised);
+    }
+    // Starts the copies of dOi and its row terms.
+    __device__ void loadGradients(Visit v, uint32_t dO, uint32_t terms) const {
         copyTile<T, D, QueryTile, Threads, RowsOf>(
-            dO, Rows<const T>(launch.outputGradient, batch, v.head), first, rows,
+            dO, Rows<const T>(launch.outputGradient, batch, v.head), v.tile * QueryTile, rows,
             launch.valueHeadSize, launch.vectorised);
-        const float *rows = reinterpret_cast<const float *>(launch.rowTerms) + paddedRow(v) * 2;
-        if (threadIdx.x < termBytes / 16) copyAsync16(terms + threadIdx.x * 16, rows + threadIdx.x * 4, true);
+        const float *source = reinterpret_cast<const float *>(launch.rowTerms) + paddedRow(v) * 2;
+        if (threadIdx.x < termBytes / 16) copyAsync16(terms + threadIdx.x * 16, source + threadIdx.x * 4, true);
+    }
+    __device__ void load(Visit v, uint32_t Q, uint32_t dO, uint32_t terms) const {
+        loadQueries(v, Q);
+        loadGradients(v, dO, terms);
     }
 };

@@ -10,7 +10,8 @@
 #include "flash_attention_2_backward_queries.cuh"
 
 template <
-    typename T, int D, int QueryTile, int KeyTile, int Warps, int ScoreWarps, int GradientWarps, int QueryWarps>
+    typename T, int D, int QueryTile, int KeyTile, int Warps, int ScoreWarps, int GradientWarps, int QueryWarps,
+    int Stages = 2>
 struct FlashAttention2BackwardWide {
     static constexpr int threads = Warps * 32, queryTile = QueryTile, keyTile = KeyTile;
     static constexpr int scoreRowTiles = KeyTile / ScoreWarps / 16;
@@ -25,13 +26,13 @@ struct FlashAttention2BackwardWide {
     static constexpr int queryBytes = SharedTile<D>::bytes(QueryTile);
     static constexpr int scoreBytes = SharedTile<QueryTile>::bytes(KeyTile);
     static constexpr int termBytes = QueryTile * 8;
-    static constexpr int sharedBytes = 2 * keyBytes + 4 * queryBytes + 2 * scoreBytes + 2 * termBytes;
+    static constexpr int sharedBytes = 2 * keyBytes + 2 * Stages * queryBytes + 2 * scoreBytes + 2 * termBytes;
     using Plan = TilePlan<QueryTile, KeyTile>;
 
     __device__ static void run(const AttentionLaunch &launch) {
         extern __shared__ __align__(1024) unsigned char memory[];
         const uint32_t Ks = sharedAddress(memory), Vs = Ks + keyBytes, Qs = Vs + keyBytes;
-        const uint32_t dOs = Qs + 2 * queryBytes, Ps = dOs + 2 * queryBytes, dSs = Ps + scoreBytes;
+        const uint32_t dOs = Qs + Stages * queryBytes, Ps = dOs + Stages * queryBytes, dSs = Ps + scoreBytes;
         const uint32_t terms = dSs + scoreBytes;
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
         const int keyTiles = (launch.keyLength + KeyTile - 1) / KeyTile;
@@ -42,7 +43,7 @@ struct FlashAttention2BackwardWide {
         const TileRange keys = plan.keys(j);
         const QueryVisits<T, D, QueryTile, KeyTile, threads> visits(launch, plan, batch, keyHead, j);
         auto loadQueries = [&](auto v, int stage) {
-            visits.load(v, Qs + stage * queryBytes, dOs + stage * queryBytes, terms + stage * termBytes);
+            visits.load(v, Qs + stage % Stages * queryBytes, dOs + stage % Stages * queryBytes, terms + stage * termBytes);
         };
 
         copyTile<T, D, KeyTile, threads>(
@@ -68,12 +69,13 @@ struct FlashAttention2BackwardWide {
 #pragma unroll 1
         for (int s = 0; s < visits.count; ++s) {
             const int stage = s & 1;
-            const uint32_t Qi = Qs + stage * queryBytes, dOi = dOs + stage * queryBytes;
+            const uint32_t Qi = Qs + stage % Stages * queryBytes, dOi = dOs + stage % Stages * queryBytes;
             const uint32_t stageTerms = terms + stage * termBytes;
             const auto next = visits.next(current);
             waitForCopies<0>();
             __syncthreads();
-            if (s + 1 < visits.count) loadQueries(next, stage ^ 1);
+            const bool isLast = s + 1 == visits.count;
+            if (Stages == 2 && !isLast) loadQueries(next, stage ^ 1);
             commitCopies();
             {
                 float S[scoreRowTiles][scoreFragments][4], dP[scoreRowTiles][scoreFragments][4];
@@ -91,7 +93,7 @@ struct FlashAttention2BackwardWide {
                 packOperand<T>(packed, S);
                 storeOperand(P, packed);
                 startAtDelta(dP, stageTerms, scoreQuery, lane);
-                multiplyRows<T, D / 16>(dP, K.advanced(keyBytes), Q.advanced(2 * queryBytes));
+                multiplyRows<T, D / 16>(dP, K.advanced(keyBytes), Q.advanced(Stages * queryBytes));
                 scoresGradient(dP, S);
                 if (!isWhole) maskTile(dP, plan, firstQuery, firstKey, lane);
                 packOperand<T>(packed, dP);
@@ -101,7 +103,17 @@ struct FlashAttention2BackwardWide {
             const FragmentReader<QueryTile> P(Ps + SharedTile<QueryTile>::bytes(gradientKey), rowA, halfA);
             const FragmentReader<D> dO(dOi, rowA, gradientColumn + halfA);
             multiplyColumns<T, QueryTile / 16>(dV, P, dO);
+            if (Stages == 1) {
+                __syncthreads();
+                if (!isLast) visits.loadGradients(next, dOs, terms + (stage ^ 1) * termBytes);
+                commitCopies();
+            }
             multiplyColumns<T, QueryTile / 16>(dK, P.advanced(scoreBytes), dO.advanced(Qi - dOi));
+            if (Stages == 1) {
+                __syncthreads();
+                if (!isLast) visits.loadQueries(next, Qs);
+                commitCopies();
+            }
             if (launch.gradientSum)
 #pragma unroll 1
                 for (int part = 0; part < dQParts; ++part) {
@@ -114,8 +126,12 @@ struct FlashAttention2BackwardWide {
             current = next;
         }
         waitForCopies<0>();
-        __syncthreads();
-
+        const bool fails = launch.mask != TileMaskFull && !(isFinite(dK) && isFinite(dV));
+        if (__syncthreads_or(fails)) {
+            const int first = j * KeyTile, limit = min(first + KeyTile, launch.keyLength);
+            recomputeKeyGradients<T>(launch, order.pair, first + warp, limit, Warps);
+            return;
+        }
         // dK and dV leave through the memory of K and V.
         storeFragments<T, D>(Ks, dK, launch.softmaxScale, gradientKey, gradientColumn * 8, lane);
         storeFragments<T, D>(Vs, dV, 1, gradientKey, gradientColumn * 8, lane);
