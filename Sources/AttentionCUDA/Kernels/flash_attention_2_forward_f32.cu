@@ -185,11 +185,11 @@ private:
     }
 };
 
-// X, keys of a thread, columns of K and keys of V that come at once, for each head size. Share of the FFMA peak measured
-// in the same run on an H100, B8 H16 N2048 full:
-//   D 64   8, 8, 64, 64: 0.66     8, 8, 32, 32: 0.63     16, 8, 32, 32: 0.58
-//   D 128  16, 8, 32, 32: 0.64    16, 4, 64, 32: 0.60    16, 8, 16, 16: 0.59    32, 8, 16, 32: 0.56
-//   D 256  32, 4, 32, 16: 0.61    32, 8, 16, 16: 0.58    16, 4, 32, 8: 0.53
+// X, keys of a thread, columns of K and keys of V that come at once, for each head size. Share of the FFMA peak in the
+// same run on an H100, B8 H16 N2048 full:
+//   D 64   8, 8, 64, 64: 0.65     8, 8, 32, 32: 0.63     16, 8, 32, 32: 0.58
+//   D 128  16, 8, 32, 32: 0.65    16, 4, 64, 32: 0.63    16, 8, 16, 16: 0.59    32, 8, 16, 32: 0.55
+//   D 256  32, 4, 32, 16: 0.61    32, 8, 16, 16: 0.59    16, 4, 32, 8: 0.55
 FATTN_ENTRY(fattn_fa2_forward_f32_d32, run, 2, FlashAttention2ForwardF32<32, 8, 8, 32, 64>)
 FATTN_ENTRY(fattn_fa2_forward_f32_d64, run, 2, FlashAttention2ForwardF32<64, 8, 8, 64, 64>)
 FATTN_ENTRY(fattn_fa2_forward_f32_d96, run, 2, FlashAttention2ForwardF32<96, 8, 4, 96, 32>)

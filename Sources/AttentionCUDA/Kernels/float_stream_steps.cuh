@@ -8,7 +8,7 @@
 // addresses which a warp reads at once are in different banks.
 #pragma once
 
-#include "shared_tile.cuh"
+#include "float_tile_steps.cuh"
 
 constexpr int streamThreads = 128;
 
@@ -35,14 +35,6 @@ struct StreamThreads {
         return v;
     }
 };
-
-template <int Rows, int Count>
-__device__ inline void clear(float (&c)[Rows][Count]) {
-#pragma unroll
-    for (int r = 0; r < Rows; ++r)
-#pragma unroll
-        for (int e = 0; e < Count; ++e) c[r][e] = 0;
-}
 
 __device__ inline float4 loadFour(const float *source) { return *reinterpret_cast<const float4 *>(source); }
 
@@ -111,8 +103,8 @@ __device__ inline void copyFloats(
     if (vectorised) {
         constexpr int chunks = ColumnCount / 4;
         constexpr int total = RowCount * chunks;
-        static_assert(total % (streamThreads * copyCycleOf(streamThreads, chunks)) == 0, "every thread copies the same number of chunks");
         constexpr int cycle = copyCycleOf(streamThreads, chunks), step = cycle * streamThreads / chunks;
+        static_assert(total % (cycle * streamThreads) == 0, "every thread copies the same number of chunks");
 #pragma unroll 1
         for (int c = 0; c < cycle; ++c) {
             const int index = threadIdx.x + c * streamThreads, row = index / chunks, column = index % chunks * 4;

@@ -1,5 +1,5 @@
-// The online-softmax algorithm on one row or one key, each the work of one warp: its own kernels, and what tiled kernels
-// fall back to for rows that a mask has to keep clean of NaN and infinities.
+// The online-softmax algorithm on one row or one key, each the work of one warp: for its own kernels, and for tiled
+// kernels to fall back to in rows that a mask has to keep clean of NaN and infinities.
 //
 // A product of tiles adds 0 · v for a key that a row does not see. That is nothing, unless v is NaN or infinite: then
 // the row is lost, since no matrix product skips a term. It always shows in the result, which is NaN there; so a

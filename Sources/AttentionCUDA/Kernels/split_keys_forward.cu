@@ -163,7 +163,7 @@ struct SplitKeysMerge {
         const float *lse = reinterpret_cast<const float *>(launch.partialLogSumExp) + row;
         float maximum = -INFINITY, sum = 0;
         for (int s = 0; s < launch.splits; ++s) maximum = fmaxf(maximum, lse[s * rows]);
-        // A range without keys has no weight. One with a NaN has a NaN for lse, which fmaxf passed over: the sum has it.
+        // A range without keys has no weight. One with a NaN has it for lse too: fmaxf passes it over, the sum takes it.
         auto weight = [&](int s) { return lse[s * rows] == -INFINITY ? 0 : exp2Approximate(lse[s * rows] - maximum); };
         for (int s = 0; s < launch.splits; ++s) sum += weight(s);
         const int query = row % launch.queryLength, pair = row / launch.queryLength;

@@ -1,7 +1,7 @@
 // The block products on tensor cores, one warp's share of them, from fragments and tiles of 16-bit elements.
 //
-// A product is c[RowTiles][Fragments][4]: RowTiles × 16 rows and Fragments × 8 columns; lane l holds, in fragment f of a
-// row tile, rows l / 4 and l / 4 + 8 and columns 8 f + 2 (l % 4) + {0, 1}: the layout in which mma.sync leaves its
+// A product is c[RowTiles][Fragments][4]: RowTiles × 16 rows and Fragments × 8 columns; lane l holds, in fragment f of
+// a row tile, rows l / 4 and l / 4 + 8 and columns 8 f + 2 (l % 4) + {0, 1}: the layout in which mma.sync leaves its
 // result and takes, rounded, its left operand.
 #pragma once
 
