@@ -48,7 +48,9 @@ struct KernelCase: Sendable {
     private static func sizes(
         _ algorithm: AttentionAlgorithm, _ pass: AttentionPass, _ table: TileKernelTable
     ) -> TileSizes {
-        TileTuning.sizes(AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize)
+        let shape = AttentionShape(batch: 1, heads: 8, queryLength: 2048, headSize: 128)
+        return TileTuning.sizes(
+            shape, AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize)
     }
 
     private static func products(_ D: Int, _ forward: TileSizes, _ backward: TileSizes) -> [KernelCase] {

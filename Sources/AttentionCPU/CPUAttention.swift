@@ -16,12 +16,13 @@ package final class CPUAttention<Element: CPUElement>: AttentionBackend {
         let threads = options.threads ?? Int(processor_count())
         let scale = options.softmaxScale ?? 1 / Double(shape.headSize).squareRoot()
         func context(_ pass: AttentionPass) -> CPUContext {
+            let tiles = TileTuning.sizes(shape, options, pass, scalarSize: kernels.scalarSize)
             var context = CPUContext(
-                shape: shape, mask: options.mask, softmaxScale: scale,
-                tiles: TileTuning.sizes(options, pass, scalarSize: kernels.scalarSize),
+                shape: shape, mask: options.mask, softmaxScale: scale, tiles: tiles,
+                keySplits: TileTuning.keySplits(shape, options.algorithm, pass, tiles),
                 threads: threads, kernels: kernels, conversion: Element.conversion(kernelSet), blas: blas)
             // FlashAttention-2 alone is written for pairs.
-            if options.algorithm == .flashAttention2, blas == nil {
+            if options.algorithm == .flashAttention2, blas == nil, context.keySplits == nil {
                 context.pairs = Element.pairKernels(kernelSet)
             }
             // No memory for workers that would find nothing to do.
@@ -117,6 +118,8 @@ package struct ForwardRun<Element: CPUElement> {
         case .naive: WorkspaceLayout(NaiveForward<Element>.self, context)
         case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxForward<Element>.self, context)
         case .flashAttention1: WorkspaceLayout(FlashAttention1Forward<Element>.self, context)
+        case .flashAttention2 where context.keySplits != nil:
+            WorkspaceLayout(SplitKeysForward<Element>.self, context)
         case .flashAttention2 where context.pairs != nil:
             WorkspaceLayout(FlashAttention2PairsForward.self, context)
         case .flashAttention2: WorkspaceLayout(FlashAttention2Forward<Element>.self, context)
@@ -129,6 +132,8 @@ package struct ForwardRun<Element: CPUElement> {
             case .naive: NaiveForward.run(context, operands, memory)
             case .onlineSoftmax: OnlineSoftmaxForward.run(context, operands, memory)
             case .flashAttention1: FlashAttention1Forward.run(context, operands, memory)
+            case .flashAttention2 where context.keySplits != nil:
+                SplitKeysForward.run(context, operands, memory)
             case .flashAttention2:
                 if context.pairs != nil, let operands = operands as? ForwardOperands<BFloat16> {
                     FlashAttention2PairsForward.run(context, operands, memory)

@@ -2,6 +2,7 @@
 // turns into a few instructions a vector.
 
 #if !KERNEL_F64 && !KERNEL_BF16
+import CVectorInstructions
 import TileKernelTable
 
 /// F16 of this instruction set.
@@ -20,12 +21,24 @@ private func halves(_ p: UnsafeMutableRawPointer) -> UnsafeMutablePointer<UInt16
     p.assumingMemoryBound(to: UInt16.self)
 }
 
+/// A widened operand may come from memory: see `RowStream`.
+@inline(__always)
+private func askAhead(_ row: UnsafePointer<UInt16>, _ stride: Int, _ n: Int) {
+    let ahead = row + RowStream.distance(n) * stride
+    var c = 0
+    while c < n {
+        prefetch_line(ahead + c)
+        c += 32
+    }
+}
+
 @inline(never)
 func widenBF16(
     _ m: Int, _ n: Int, _ src: UnsafeRawPointer, _ srcRow: Int, _ dst: UnsafeMutableRawPointer, _ dstRow: Int
 ) {
     for r in 0..<m {
         let (from, to) = (halves(src) + r * srcRow, scalars(dst) + r * dstRow)
+        askAhead(from, srcRow, n)
         for c in 0..<n { to[c] = Float(bitPattern: UInt32(from[c]) &<< 16) }
     }
 }
@@ -56,6 +69,7 @@ func widenF16(
 ) {
     for r in 0..<m {
         let (from, to) = (halves(src) + r * srcRow, scalars(dst) + r * dstRow)
+        askAhead(from, srcRow, n)
         for c in 0..<n {
             let bits = UInt32(from[c])
             // The exponent and significand moved to where Float has them read as 2⁻¹¹² of the number.
@@ -95,6 +109,7 @@ func widenF16(
     for r in 0..<m {
         let from = (src + 2 * r * srcRow).assumingMemoryBound(to: Float16.self)
         let to = scalars(dst) + r * dstRow
+        askAhead(halves(src) + r * srcRow, srcRow, n)
         for c in 0..<n { to[c] = Float(from[c]) }
     }
 }

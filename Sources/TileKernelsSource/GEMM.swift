@@ -145,6 +145,95 @@ private func multiplyInPlace(
     }
 }
 
+// The same for the first rows of a product with few, while B comes from memory. They return how many rows those are.
+
+@inline(__always)
+private func streamRows<let vectors: Int>(
+    _ tile: RegisterTile<4, vectors>.Type, _ m: Int, _ k: Int, _ a: Operand, _ b: Operand,
+    _ c: Accumulator, _ stream: RowStream
+) -> Int {
+    if m >= 4 {
+        RegisterTile<4, vectors>.multiply(k, a, b, c, row: 0, stream: stream)
+        return 4
+    }
+    if m >= 2 {
+        RegisterTile<2, vectors>.multiply(k, a, b, c, row: 0, stream: stream)
+        return 2
+    }
+    RegisterTile<1, vectors>.multiply(k, a, b, c, row: 0, stream: stream)
+    return 1
+}
+
+#if KERNEL_AVX512 || arch(arm64)
+@inline(never)
+func stream4(
+    _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
+    _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ ahead: UnsafePointer<Scalar>, _ width: Int
+) -> Int {
+    streamRows(
+        RegisterTile<4, 4>.self, m, k, Operand(memory: a, row: aRow, column: 1),
+        Operand(memory: b, row: bRow, column: 1),
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale),
+        RowStream(from: ahead, stride: bRow, width: width))
+}
+#endif
+
+@inline(never)
+func stream2(
+    _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
+    _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ ahead: UnsafePointer<Scalar>, _ width: Int
+) -> Int {
+    streamRows(
+        RegisterTile<4, 2>.self, m, k, Operand(memory: a, row: aRow, column: 1),
+        Operand(memory: b, row: bRow, column: 1),
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale),
+        RowStream(from: ahead, stride: bRow, width: width))
+}
+
+/// Few rows of A, for which B passes by only once: whole vectors of columns. Each panel asks for its share of the
+/// rows that come next.
+@inline(__always)
+private func multiplyFewRows(
+    _ m: Int, _ n: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator
+) {
+    let distance = RowStream.distance(n)
+    var (panelB, panelC) = (b, c)
+    var column = 0
+    while column < n {
+        let left = (n - column) / lanes
+        let ahead = b.memory + (distance + k * column / n) * b.row
+        var (vectors, done) = (1, 0)
+        if left >= 2 {
+            vectors = 2
+            #if KERNEL_AVX512 || arch(arm64)
+            if left >= 4 { vectors = 4 }
+            if vectors == 4 {
+                done = stream4(
+                    m, k, a.memory, a.row, panelB.memory, b.row, panelC.memory, c.row, c.accumulate, c.rowScale,
+                    ahead, n)
+            }
+            #endif
+            if vectors == 2 {
+                done = stream2(
+                    m, k, a.memory, a.row, panelB.memory, b.row, panelC.memory, c.row, c.accumulate, c.rowScale,
+                    ahead, n)
+            }
+        }
+        if done < m {
+            let rest = Operand(memory: a.memory + done * a.row, row: a.row, column: a.column)
+            var restC = panelC
+            restC.memory += done * c.row
+            restC.rowScale = c.rowScale.map { $0 + done }
+            multiplyPanel(m - done, vectors * lanes, k, rest, panelB, restC)
+        }
+        panelB.memory += vectors * lanes
+        panelC.memory += vectors * lanes
+        column += vectors * lanes
+    }
+}
+
 /// S = Q Kᵀ over panels made by `packTransposed`.
 @inline(never)
 func gemmPacked(
@@ -168,12 +257,15 @@ func gemmNN(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    multiplyInPlace(
-        m, n, k, Operand(memory: scalars(a), row: aRow, column: 1),
-        Operand(memory: scalars(b), row: bRow, column: 1),
-        Accumulator(
-            memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars)),
-        scratch: scalars(scratch))
+    let a = Operand(memory: scalars(a), row: aRow, column: 1)
+    let b = Operand(memory: scalars(b), row: bRow, column: 1)
+    let c = Accumulator(
+        memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars))
+    if m <= 16 && n % lanes == 0 {
+        if m > 0 { multiplyFewRows(m, n, k, a, b, c) }
+    } else {
+        multiplyInPlace(m, n, k, a, b, c, scratch: scalars(scratch))
+    }
 }
 
 /// dV += Pᵀ dO: A is stored `[k][m]`, and its rows are `aRow` apart.
@@ -189,53 +281,4 @@ func gemmTN(
         Accumulator(
             memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars)),
         scratch: scalars(scratch))
-}
-
-/// S = Q Kᵀ with K `[n][k]` as it lies in memory: dot products of rows, four keys at a time. For one or a
-/// few query rows, where packing K would cost more than the product.
-@inline(never)
-func gemmNT(
-    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
-    _ c: UnsafeMutableRawPointer, _ cRow: Int
-) {
-    for r in 0..<m {
-        let q = scalars(a) + r * aRow
-        let s = scalars(c) + r * cRow
-        var j = 0
-        while j < n {
-            let keys = min(4, n - j)
-            let dots = dotRows(k, q, scalars(b) + j * bRow, bRow: bRow, count: keys)
-            for lane in 0..<keys { s[j + lane] = dots[lane] }
-            j += 4
-        }
-    }
-}
-
-/// The dot products of `q` with up to four rows; rows beyond `count` repeat the last.
-@inline(__always)
-private func dotRows(
-    _ k: Int, _ q: UnsafePointer<Scalar>, _ b: UnsafePointer<Scalar>, bRow: Int, count: Int
-) -> SIMD4<Scalar> {
-    let b1 = b + min(1, count - 1) * bRow
-    let b2 = b + min(2, count - 1) * bRow
-    let b3 = b + min(3, count - 1) * bRow
-    var sums = (Vector.zero, Vector.zero, Vector.zero, Vector.zero)
-    var d = 0
-    while d + lanes <= k {
-        let x = load(q + d)
-        sums.0 = fma(x, load(b + d), sums.0)
-        sums.1 = fma(x, load(b1 + d), sums.1)
-        sums.2 = fma(x, load(b2 + d), sums.2)
-        sums.3 = fma(x, load(b3 + d), sums.3)
-        d += lanes
-    }
-    if d < k {
-        let x = load(q + d, count: k - d, fill: 0)
-        sums.0 = fma(x, load(b + d, count: k - d, fill: 0), sums.0)
-        sums.1 = fma(x, load(b1 + d, count: k - d, fill: 0), sums.1)
-        sums.2 = fma(x, load(b2 + d, count: k - d, fill: 0), sums.2)
-        sums.3 = fma(x, load(b3 + d, count: k - d, fill: 0), sums.3)
-    }
-    return SIMD4(
-        horizontalSum(sums.0), horizontalSum(sums.1), horizontalSum(sums.2), horizontalSum(sums.3))
 }

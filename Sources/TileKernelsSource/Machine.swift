@@ -1,5 +1,7 @@
 // What the machine can do at best, measured with the same registers that the kernels use.
 
+import CVectorInstructions
+
 /// Chains of multiply-adds, as many as the register tile has accumulators, so that neither latency nor
 /// memory limits them: the ceiling against which every speed is given.
 @inline(never)
@@ -35,6 +37,8 @@ func readStream(_ n: Int, _ src: UnsafeRawPointer, _ out: UnsafeMutableRawPointe
     var sum = InlineArray<8, Vector>(repeating: .zero)
     var i = 0
     while i + 8 * lanes <= n {
+        // 16 kB ahead: the processor's own prefetching ends with a page of memory.
+        for chain in 0..<8 { prefetch_line(p + i + chain * lanes + 16384 / MemoryLayout<Scalar>.size) }
         for chain in 0..<8 { sum[unchecked: chain] += load(p + i + chain * lanes) }
         i += 8 * lanes
     }

@@ -40,14 +40,19 @@ enum RegisterTile<let rows: Int, let vectors: Int> {
     ///   - b: `[k][vectors · lanes]`, each row readable to whole vectors.
     ///   - c: each row writable to whole vectors.
     ///   - row: the first row, of A and of C.
+    ///   - stream: walks ahead, if B comes from memory.
     @inline(__always)
-    static func multiply(_ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator, row: Int) {
+    static func multiply(
+        _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator, row: Int, stream: RowStream? = nil
+    ) {
+        var stream = stream
         var sum = InlineArray<rows, InlineArray<vectors, Vector>>(repeating: .init(repeating: .zero))
         var ak = a.memory + row * a.row
         var bk = b.memory
         for _ in 0..<k {
             var bv = InlineArray<vectors, Vector>(repeating: .zero)
             for v in 0..<vectors { bv[unchecked: v] = load(bk + v * lanes) }
+            stream?.advance(vectors)
             for r in 0..<rows {
                 let x = broadcast(ak[r * a.row])
                 for v in 0..<vectors {

@@ -33,6 +33,25 @@ struct AttentionLawsTests {
         try threads(BFloat16.self, options, tiles)
     }
 
+    /// Few queries, whose keys are split among tasks and merged by whoever comes last.
+    @Test(arguments: [AttentionMask.full, .causal])
+    func anyNumberOfThreads_givesTheSameBitsWithSplitKeys(mask: AttentionMask) throws {
+        let shape = AttentionShape(batch: 2, heads: 6, keyValueHeads: 2, queryLength: 3, keyLength: 900, headSize: 32)
+        let problem = Problem<Float>(shape, mask: mask, keyLengths: [900, 411])
+        for tiles in [nil, TileSizes(queries: 4, keys: 16)] {
+            var options = AttentionOptions(threads: 1, tileSizes: tiles)
+            let single = try problem.run(options)
+            for threads in [2, 3, 8] {
+                options.threads = threads
+                let attention = try problem.attention(options)
+                for _ in 0..<20 {
+                    let differences = try problem.run(attention).differences(from: single)
+                    #expect(differences == [], "\(threads) threads")
+                }
+            }
+        }
+    }
+
     @Test(arguments: computations)
     func anyTileSizes_giveTheSameResult(options: AttentionOptions) throws {
         for mask in [AttentionMask.full, .causal, .causal(.topLeft)] {

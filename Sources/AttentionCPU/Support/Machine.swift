@@ -23,21 +23,23 @@ package enum Machine {
         }
     }
 
-    /// GB/s read from memory, `threads` at once, each from a part of its own.
+    /// GB/s read from memory, `threads` at once, in pieces that they take as they come: with a fixed part for
+    /// each, the thread that started last or shares its core is what is measured.
     package static func memoryBandwidth(
         threads: Int, _ kernels: TileKernelTable
     ) throws(AttentionError) -> Double {
-        // Four times the last cache, within reason: a guest may report the cache of a whole host.
-        let part = min(max(4 * cacheBytes(3) / threads, 64 << 20), 256 << 20)
-        let buffer = try AlignedBuffer(byteCount: part * threads)
+        // Eight times the last cache, within reason: a guest may report the cache of a whole host.
+        let piece = 1 << 20
+        let pieces = min(max(8 * cacheBytes(3), 128 << 20), 512 << 20) / piece
+        let buffer = try AlignedBuffer(byteCount: pieces * piece)
         buffer.base.initializeMemory(as: UInt8.self, repeating: 0, count: buffer.byteCount)
         let memory = buffer.base
         let speed = best(of: 5) {
-            parallelTiles(threads, threads: threads, scratch: { _ in Double.zero }) { task, sum in
-                kernels.readStream(part / kernels.scalarSize, memory + task * part, &sum)
+            parallelTiles(pieces, threads: threads, scratch: { _ in Double.zero }) { task, sum in
+                kernels.readStream(piece / kernels.scalarSize, memory + task * piece, &sum)
             }
         } work: {
-            Double(part * threads)
+            Double(pieces * piece)
         }
         withExtendedLifetime(buffer) {}
         return speed

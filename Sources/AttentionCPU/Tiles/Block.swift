@@ -55,6 +55,9 @@ struct MutableBlock<Scalar> {
         MutableBlock(memory: memory + range.lowerBound, rows: rows, columns: range.count, stride: stride)
     }
 
+    /// The start of row r.
+    func row(_ r: Int) -> UnsafeMutablePointer<Scalar> { memory + r * stride }
+
     /// The upper left corner.
     func corner(_ rows: Int, _ columns: Int) -> MutableBlock {
         MutableBlock(memory: memory, rows: rows, columns: columns, stride: stride)

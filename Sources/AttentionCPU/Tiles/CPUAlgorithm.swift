@@ -48,6 +48,18 @@ extension CPUAlgorithm {
         forEach(c, memory, heads: heads, tiles: 1) { b, h, _, scratch in body(b, h, scratch) }
     }
 
+    /// Runs the body for every split of the keys: batch entry, key/value head, tile of the group's rows and
+    /// split. The row tiles of a split follow each other, so that its keys are still in a cache.
+    static func forEachSplit(
+        _ c: CPUContext, _ memory: WorkMemory,
+        _ body: (_ b: Int, _ hkv: Int, _ i: Int, _ s: Int, Scratch) -> Void
+    ) {
+        let rowTiles = c.groupTileCount
+        forEach(c, memory, heads: c.shape.keyValueHeads, tiles: rowTiles * c.splitCount) { b, hkv, t, scratch in
+            body(b, hkv, t % rowTiles, t / rowTiles, scratch)
+        }
+    }
+
     private static func forEach(
         _ c: CPUContext, _ memory: WorkMemory, heads: Int, tiles: Int,
         _ body: (Int, Int, Int, Scratch) -> Void

@@ -7,6 +7,8 @@ package struct CPUContext: Sendable {
     let mask: AttentionMask
     let softmaxScale: Double
     let tiles: TileSizes
+    /// How the keys are split among tasks; nil unless the algorithm does so.
+    let keySplits: KeySplits?
     /// Workers, each with memory of its own.
     var threads: Int
     let kernels: TileKernelTable
@@ -34,6 +36,21 @@ package struct CPUContext: Sendable {
 
     /// Tc of a batch entry with all its keys: the most that any has.
     var keyTileCount: Int { TilePlan.tiles(shape.keyLength, of: tiles.keys) }
+
+    /// Whether S is made of dot products with K as it lies: with few queries, packing costs more than it saves. Both
+    /// passes do the same, so that the backward pass finds the forward pass's scores to the last bit.
+    var scoresInPlace: Bool { TileTuning.hasFewQueries(shape) }
+
+    // With split keys, the rows of a tile are those of all heads of a group.
+
+    /// Br, or the rows of a group if they are fewer.
+    var groupTileRows: Int { min(tiles.queries, shape.queryLength * shape.groupSize) }
+
+    /// Tr of a group.
+    var groupTileCount: Int { TilePlan.tiles(shape.queryLength * shape.groupSize, of: tiles.queries) }
+
+    /// The most splits of a batch entry.
+    var splitCount: Int { keySplits?.count(keyTiles: keyTileCount) ?? 1 }
 
     /// The most tasks that any loop of an algorithm has.
     var taskCount: Int {

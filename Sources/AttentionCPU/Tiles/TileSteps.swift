@@ -88,12 +88,18 @@ struct TileSteps<Scalar: CPUScalar> {
     /// The same for a tile that is held transposed.
     func maskTransposedTile(_ St: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan) {
         guard tile.zone == .masked else { return }
-        for c in 0..<St.rows {
-            let seeing = plan.visibleQueries(key: c, of: tile)
-            let row = St.rows(c..<c + 1)
-            row.columns(0..<seeing.lowerBound).fill(-.infinity)
-            row.columns(seeing.upperBound..<St.columns).fill(-.infinity)
-        }
+        let (before, after) = plan.partlyVisibleKeys(of: tile)
+        for c in before { hideQueries(of: c, St, tile, plan) }
+        for c in after { hideQueries(of: c, St, tile, plan) }
+    }
+
+    private func hideQueries(
+        of key: Int, _ St: MutableBlock<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan
+    ) {
+        let seeing = plan.visibleQueries(key: key, of: tile)
+        let row = St.rows(key..<key + 1)
+        row.columns(0..<seeing.lowerBound).fill(-.infinity)
+        row.columns(seeing.upperBound..<St.columns).fill(-.infinity)
     }
 
     /// Sets what the mask hides of P or dS to 0. In the backward passes this takes the place of −∞ in S:
@@ -168,13 +174,13 @@ struct TileSteps<Scalar: CPUScalar> {
 
     /// O = keep O + P V, or dQ = keep dQ + dS K.
     ///
-    /// P is 0 where the mask hides a key, but 0 · NaN is NaN: if a masked tile of V holds anything that is
-    /// not finite, each row takes only the keys that it sees.
+    /// P is 0 where the mask hides a key, but 0 · NaN is NaN: if what the mask hides of V from some rows holds
+    /// anything that is not finite, each row takes only the keys that it sees.
     func accumulate(
         _ P: MutableBlock<Scalar>, _ V: Block<Scalar>, into O: MutableBlock<Scalar>,
         keep: BlockGEMM<Scalar>.Keep, _ tile: TilePlan.Tile, _ plan: TilePlan
     ) {
-        guard tile.zone == .masked, !isFinite(V) else {
+        guard tile.zone == .masked, !isFinite(V, hidden: plan.partlyVisibleKeys(of: tile)) else {
             return gemm.multiply(P.readOnly, V, into: O, keep: keep)
         }
         for r in 0..<P.rows {
@@ -190,7 +196,7 @@ struct TileSteps<Scalar: CPUScalar> {
         transposed Pt: MutableBlock<Scalar>, _ V: Block<Scalar>, into O: MutableBlock<Scalar>,
         keep factors: UnsafePointer<Scalar>, _ tile: TilePlan.Tile, _ plan: TilePlan
     ) {
-        guard tile.zone == .masked, !isFinite(V) else {
+        guard tile.zone == .masked, !isFinite(V, hidden: plan.partlyVisibleKeys(of: tile)) else {
             return gemm.multiply(transposed: Pt.readOnly, V, into: O, keep: .scaled(factors))
         }
         for r in 0..<O.rows {
@@ -229,12 +235,25 @@ struct TileSteps<Scalar: CPUScalar> {
         }
     }
 
+    private func isFinite(_ V: Block<Scalar>, hidden: (before: Range<Int>, after: Range<Int>)) -> Bool {
+        isFinite(V.rows(hidden.before)) && isFinite(V.rows(hidden.after))
+    }
+
     private func isFinite(_ block: Block<Scalar>) -> Bool {
         kernels.allFinite(block.rows, block.columns, block.memory, block.stride)
     }
 }
 
 extension TilePlan {
+    /// The keys of the tile that some of its rows do not see, counted from the tile's first: those before and
+    /// those after the keys that all rows see.
+    func partlyVisibleKeys(of tile: Tile) -> (before: Range<Int>, after: Range<Int>) {
+        guard let first = tile.queries.first, let last = tile.queries.last else { return (0..<0, 0..<0) }
+        let before = visibleKeys(row: last).clamped(to: tile.keys).lowerBound - tile.keys.lowerBound
+        let after = visibleKeys(row: first).clamped(to: tile.keys).upperBound - tile.keys.lowerBound
+        return (0..<before, max(before, after)..<tile.keys.count)
+    }
+
     /// The keys that row r of the tile sees, counted from the tile's first.
     func visibleKeys(row r: Int, of tile: Tile) -> Range<Int> {
         let seen = visibleKeys(row: tile.queries.lowerBound + r).clamped(to: tile.keys)

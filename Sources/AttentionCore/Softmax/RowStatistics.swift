@@ -57,7 +57,7 @@ package struct RowStatistics<Scalar: AttentionScalar> {
             let new = tileMaximum[r] > old ? tileMaximum[r] : old
             maximum[r] = new
             tileMaximum[r] = Self.subtrahend(new)
-            correction[r] = old == new && old.isFinite ? 1 : Scalar.exp(scale * (old - Self.subtrahend(new)))
+            correction[r] = Self.correction(from: old, to: new, scale: scale)
             sum[r] *= correction[r]
         }
     }
@@ -139,6 +139,13 @@ package struct RowStatistics<Scalar: AttentionScalar> {
         let offset = logSumExp / Double(scale)
         let high = Scalar(offset)
         return (high, Scalar(offset - Double(high)))
+    }
+
+    /// exp(scale · (old − new)), without the call where the result is known: a tile that comes first, or one that does
+    /// not raise the maximum.
+    private static func correction(from old: Scalar, to new: Scalar, scale: Scalar) -> Scalar {
+        if old == -.infinity { return 0 }
+        return old == new && old.isFinite ? 1 : Scalar.exp(scale * (old - subtrahend(new)))
     }
 
     private static func subtrahend(_ maximum: Scalar) -> Scalar { maximum == -.infinity ? 0 : maximum }

@@ -31,6 +31,9 @@ public struct TilePlan: Hashable, Sendable {
 
     /// Nq
     public let queryLength: Int
+    /// The query heads whose rows are the plan's: row r is query r / groupSize of head r % groupSize. 1 unless the
+    /// heads that share keys are taken together.
+    public let groupSize: Int
     /// The keys that exist: Nk, or fewer.
     public let keyLength: Int
     /// Which keys a row sees.
@@ -42,21 +45,29 @@ public struct TilePlan: Hashable, Sendable {
     ///
     /// - Parameters:
     ///   - keyLength: the keys that exist, which bottom-right alignment counts from.
-    public init(queryLength: Int, keyLength: Int, mask: AttentionMask, sizes: TileSizes) {
+    ///   - groupSize: the query heads that are rows of the same tiles, next to each other for each query.
+    public init(
+        queryLength: Int, keyLength: Int, mask: AttentionMask, sizes: TileSizes, groupSize: Int = 1
+    ) {
         precondition(queryLength >= 0 && keyLength >= 0 && sizes.queries > 0 && sizes.keys > 0)
+        precondition(groupSize > 0)
         self.queryLength = queryLength
+        self.groupSize = groupSize
         self.keyLength = keyLength
         self.mask = mask
         self.sizes = sizes
     }
 
+    /// Rows of Q: Nq, or as many for each head of a group.
+    public var rowCount: Int { queryLength * groupSize }
+
     /// Tr
-    public var queryTileCount: Int { Self.tiles(queryLength, of: sizes.queries) }
+    public var queryTileCount: Int { Self.tiles(rowCount, of: sizes.queries) }
     /// Tc
     public var keyTileCount: Int { Self.tiles(keyLength, of: sizes.keys) }
 
     /// The rows of query tile i.
-    public func queries(_ i: Int) -> Range<Int> { Self.tile(i, of: sizes.queries, within: queryLength) }
+    public func queries(_ i: Int) -> Range<Int> { Self.tile(i, of: sizes.queries, within: rowCount) }
 
     /// The keys of key tile j.
     public func keys(_ j: Int) -> Range<Int> { Self.tile(j, of: sizes.keys, within: keyLength) }
@@ -77,19 +88,19 @@ public struct TilePlan: Hashable, Sendable {
     public func visibleKeys(row: Int) -> Range<Int> {
         switch mask {
         case .full: 0..<keyLength
-        case .causal: 0..<min(max(row + diagonal + 1, 0), keyLength)
+        case .causal: 0..<min(max(row / groupSize + diagonal + 1, 0), keyLength)
         }
     }
 
     /// The query rows that may see a key. Both bounds grow with the key.
     public func visibleQueries(key: Int) -> Range<Int> {
         switch mask {
-        case .full: 0..<queryLength
-        case .causal: min(max(key - diagonal, 0), queryLength)..<queryLength
+        case .full: 0..<rowCount
+        case .causal: min(max(key - diagonal, 0), queryLength) * groupSize..<rowCount
         }
     }
 
-    /// Row i sees keys up to i + diagonal.
+    /// Query i sees keys up to i + diagonal.
     private var diagonal: Int {
         mask == .causal(.bottomRight) ? keyLength - queryLength : 0
     }
@@ -135,8 +146,8 @@ public struct TilePlan: Hashable, Sendable {
     /// How many (row, key) pairs are visible.
     public var visibleCount: Int {
         switch mask {
-        case .full: queryLength * keyLength
-        case .causal: (0..<queryLength).reduce(0) { $0 + visibleKeys(row: $1).count }
+        case .full: rowCount * keyLength
+        case .causal: (0..<rowCount).reduce(0) { $0 + visibleKeys(row: $1).count }
         }
     }
 

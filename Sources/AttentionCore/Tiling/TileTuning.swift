@@ -12,9 +12,9 @@ public enum AttentionPass: String, Hashable, Sendable, CaseIterable {
 /// alone, never on the number of threads.
 package enum TileTuning {
     package static func sizes(
-        _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int
+        _ shape: AttentionShape, _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int
     ) -> TileSizes {
-        let chosen = options.tileSizes ?? tuned(options, pass, scalarSize: scalarSize)
+        let chosen = options.tileSizes ?? tuned(shape, options, pass, scalarSize: scalarSize)
         // The online softmax goes row by row, whatever else is asked for.
         return options.algorithm == .onlineSoftmax ? TileSizes(queries: 1, keys: chosen.keys) : chosen
     }
@@ -31,13 +31,31 @@ package enum TileTuning {
     /// often; backward has none of it, and a narrow Bc wastes less on the diagonal. Double has half as many
     /// keys, for the same bytes.
     private static func tuned(
-        _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int
+        _ shape: AttentionShape, _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int
     ) -> TileSizes {
         switch (options.algorithm, pass) {
+        case (.flashAttention2, .forward) where hasFewQueries(shape):
+            TileSizes(queries: 64, keys: 64 * 4 / scalarSize)
         case (.onlineSoftmax, .forward): TileSizes(queries: 1, keys: 256)
         case (.onlineSoftmax, .backward): TileSizes(queries: 1, keys: 64)
         case (_, .forward): TileSizes(queries: 192, keys: 512 * 4 / scalarSize)
         case (_, .backward): TileSizes(queries: 192, keys: 128 * 4 / scalarSize)
         }
     }
+
+    // MARK: Decoding
+
+    /// How the keys are split among tasks: where there are few queries, else not at all (nil). As many splits as
+    /// 64 threads would need with a single head, but none of fewer than four tiles, so that the merge is
+    /// little beside the reading of K and V.
+    package static func keySplits(
+        _ shape: AttentionShape, _ algorithm: AttentionAlgorithm, _ pass: AttentionPass, _ sizes: TileSizes
+    ) -> KeySplits? {
+        guard algorithm == .flashAttention2, pass == .forward, hasFewQueries(shape) else { return nil }
+        let tiles = TilePlan.tiles(shape.keyLength, of: sizes.keys)
+        return KeySplits(tilesOfSplit: max(4, TilePlan.tiles(tiles, of: 64)))
+    }
+
+    /// Whether a problem is one of decoding.
+    package static func hasFewQueries(_ shape: AttentionShape) -> Bool { shape.queryLength <= 16 }
 }

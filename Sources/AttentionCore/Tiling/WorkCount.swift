@@ -36,15 +36,21 @@ public enum WorkCount {
         _ shape: AttentionShape, mask: AttentionMask, pass: AttentionPass, algorithm: AttentionAlgorithm,
         sizes: TileSizes, scalarSize: Int, keyLengths: [Int]? = nil
     ) -> Int {
+        let splits = TileTuning.keySplits(shape, algorithm, pass, sizes)
         var scalars = 0
         for b in 0..<shape.batch {
             let plan = TilePlan(
                 queryLength: shape.queryLength, keyLength: keyLengths?[b] ?? shape.keyLength, mask: mask,
-                sizes: algorithm == .onlineSoftmax ? TileSizes(queries: 1, keys: sizes.keys) : sizes)
+                sizes: algorithm == .onlineSoftmax ? TileSizes(queries: 1, keys: sizes.keys) : sizes,
+                groupSize: splits == nil ? 1 : shape.groupSize)
             let traffic = Traffic(
                 plan: plan, D: shape.headSize, Dv: shape.valueHeadSize, H: shape.heads,
                 Hkv: shape.keyValueHeads)
-            scalars += pass == .forward ? traffic.forward(algorithm) : traffic.backward(algorithm)
+            if let splits {
+                scalars += traffic.splitKeys(splits)
+            } else {
+                scalars += pass == .forward ? traffic.forward(algorithm) : traffic.backward(algorithm)
+            }
         }
         return scalars * scalarSize
     }
@@ -94,6 +100,17 @@ private struct Traffic {
             // Q once; K and V at every visit; O and the lse once.
             return H * (Nq * D + visitedKeys * (D + Dv) + Nq * (Dv + 1))
         }
+    }
+
+    /// FlashAttention-2 over split keys, where the rows of the plan are those of a whole group.
+    func splitKeys(_ splits: KeySplits) -> Int {
+        // Rows that a split works on, over all splits.
+        let parts = (0..<plan.queryTileCount).reduce(0) {
+            $0 + plan.queries($1).count * splits.count(keyTiles: plan.keyTiles(forQueryTile: $1).upperBound)
+        }
+        // Q at every split; K and V at every visit; O, l and m of every split out and in; O and the lse once.
+        let visits = parts * D + visitedKeys * (D + Dv)
+        return Hkv * (visits + 2 * parts * (Dv + 2) + plan.rowCount * (Dv + 1))
     }
 
     func backward(_ algorithm: AttentionAlgorithm) -> Int {

@@ -59,7 +59,7 @@ extension VerificationGrid {
 
     /// Many problems, each for every algorithm and both passes.
     static let rotated: [VerificationProblem] =
-        squares + headSizes + rectangles + groups + lengths + scales + memory + magnitudes + nonFinite
+        squares + headSizes + rectangles + groups + decoding + lengths + scales + memory + magnitudes + nonFinite
         + empty + medium
 
     /// 1, primes, and one less and one more than a tile.
@@ -104,6 +104,26 @@ extension VerificationGrid {
             VerificationProblem((2, 1, 1, 1, 70, 64, 64), mask, lengths: [69, 0]),
         ]
     }
+
+    /// Few queries, for which the keys are split: one split, several, a ragged last one, some of no keys, and
+    /// more rows of a group than a tile takes.
+    private static let decoding: [VerificationProblem] = [
+        VerificationProblem((1, 8, 2, 1, 257, 128, 128), tiles: (16, 16)),
+        VerificationProblem((1, 8, 2, 4, 130, 64, 64), .causal, tiles: (64, 16), threads: 3),
+        VerificationProblem((1, 8, 2, 5, 97, 80, 48), .causal, tiles: (7, 5), layout: .bnhd, padding: 3),
+        VerificationProblem((2, 3, 1, 16, 150, 33, 17), .causal(.topLeft), tiles: (16, 8), threads: 5),
+        VerificationProblem((4, 4, 1, 3, 200, 32, 64), .causal, lengths: [200, 64, 2, 0], tiles: (32, 8)),
+        VerificationProblem((3, 4, 2, 2, 300, 64, 64), lengths: [300, 129, 1], tiles: (8, 16), layout: .bnhd),
+        VerificationProblem((1, 2, 2, 15, 9, 16, 16), .causal, tiles: (4, 1)),
+        VerificationProblem((1, 16, 1, 13, 120, 24, 40), .causal, tiles: (64, 8), threads: 16),
+        VerificationProblem((2, 2, 2, 1, 1000, 128, 128), threads: 3),
+        VerificationProblem((1, 8, 2, 7, 700, 64, 64), .causal),
+        VerificationProblem((1, 4, 4, 16, 600, 128, 128), .causal),
+        VerificationProblem((1, 4, 2, 3, 90, 32, 32), .causal, scale: -0.5, tiles: (16, 8)),
+        VerificationProblem((1, 8, 2, 16, 80, 64, 64), .causal, inputs: .large, tiles: (16, 8)),
+        VerificationProblem((2, 4, 2, 8, 70, 64, 32), .causal, lengths: [70, 5], inputs: .hidden, tiles: (8, 4)),
+        VerificationProblem((1, 4, 2, 8, 70, 32, 32), .causal(.topLeft), inputs: .hidden, tiles: (12, 4)),
+    ]
 
     private static let scales: [VerificationProblem] = [
         VerificationProblem((1, 2, 2, 33, 48, 32, 32), .causal, scale: 1),
@@ -151,6 +171,7 @@ extension VerificationGrid {
                     VerificationProblem((1, 2, 1, 48, 48, 32, 32), .causal, inputs: inputs, tiles: (16, 16)),
                     VerificationProblem((1, 1, 1, 33, 40, 48, 24), .causal(.topLeft), inputs: inputs),
                     VerificationProblem((2, 2, 2, 20, 24, 32, 32), inputs: inputs, tiles: (8, 8)),
+                    VerificationProblem((1, 4, 2, 6, 60, 32, 32), .causal, inputs: inputs, tiles: (8, 4)),
                 ]
             }
     }()

@@ -5,6 +5,9 @@
 
 #define VECTOR_INSTRUCTION static inline __attribute__((always_inline))
 
+// Starts to bring the cache line of an address to the second cache, and does not wait. The address need not exist.
+VECTOR_INSTRUCTION void prefetch_line(const void *address) { __builtin_prefetch(address, 0, 2); }
+
 // a * b + c and a * b - c, rounded once. (Swift's `addingProduct` is a call for each lane that the optimiser has to gather
 // into a vector again, and does not always.)
 #define VECTOR_MULTIPLY_ADD(type, count, name)                                                                 \

@@ -13,8 +13,8 @@ final class BenchMachine: Encodable {
     private var peakDouble: Double?
     /// Of the dot product of pairs of BF16; nil where there is none.
     private var peakBFloat16: Double?
-    /// GB/s of reading, with the threads in use.
-    let memoryBandwidth: Double
+    /// GB/s of reading, with the threads in use: the best seen in this run.
+    private(set) var memoryBandwidth: Double
     let openBLAS: String?
     /// Where a GPU is asked for: what it is, and its ceilings, the best seen in this run.
     let gpu: String?
@@ -46,6 +46,7 @@ final class BenchMachine: Encodable {
         {
             peakBFloat16 = max(known, now)
         }
+        memoryBandwidth = max(memoryBandwidth, try MachineInfo.memoryBandwidth(threads: threads))
         if let known = peakDouble {
             peakDouble = max(
                 known, try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: true))

@@ -59,10 +59,9 @@ struct BenchTable {
             columns: [
                 .init("B,H,Hkv,Nq,Nk,D", shapeWidth, .left), .init("type", 4, .left), .init("mask", 6, .left),
                 .init("pass", 8, .left), .init("algorithm", 9, .left), .init("gemm", 8, .left),
-                .init("Br,Bc", 9),
-                .init("median", 9), .init("min", 9), .init("runs", 5), .init("GFLOP/s", 7),
-                .init("of peak", 7),
-                .init("max error", 9), .init("extra", 7), .init("traffic", 7),
+                .init("Br,Bc", 9), .init("median", 9), .init("min", 9), .init("runs", 5), .init("GFLOP/s", 7),
+                .init("of peak", 7), .init("max error", 9), .init("extra", 7), .init("traffic", 7),
+                .init("GB/s", 6),
             ] + ofDevices)
     }
 
@@ -87,7 +86,7 @@ struct BenchTable {
                 row.gflops.map { fixed($0, 1) } ?? "",
                 row.peakFraction.map { fixed($0 * 100, 0) + " %" } ?? "",
                 row.maximumError.map(scientific) ?? "", row.extraBytes.map(bytes) ?? "",
-                row.trafficBytes.map(bytes) ?? "",
+                row.trafficBytes.map(bytes) ?? "", row.gigabytesPerSecond.map { fixed($0, 1) } ?? "",
             ] + ofDevices)
     }
 }

@@ -38,6 +38,13 @@ struct BenchRow {
 
     var gflops: Double? { median.map { flops / $0 / 1e9 } }
 
+    /// What the algorithm moves by its plan, by time. For a problem with few queries that is the reading of K
+    /// and V, and to be compared with the machine's memory bandwidth.
+    var gigabytesPerSecond: Double? {
+        guard let median, let trafficBytes else { return nil }
+        return Double(trafficBytes) / median / 1e9
+    }
+
     /// The row with the machine's present ceiling as its own.
     func against(_ machine: BenchMachine) -> BenchRow {
         var row = self
@@ -96,7 +103,7 @@ extension BenchRow {
             ("gflops", .number(gflops)), ("peak_fraction", .number(peakFraction)),
             ("max_abs_error", .number(maximumError)), ("rmse", .number(rmse)),
             ("extra_bytes", .integer(extraBytes)), ("traffic_bytes", .integer(trafficBytes)),
-            ("failure", .text(failure)),
+            ("gbps", .number(gigabytesPerSecond)), ("failure", .text(failure)),
             ("host_to_device_s", .number(toDevice)), ("device_to_host_s", .number(toHost)),
             ("call_s", .number(callSeconds)), ("call_and_wait_s", .number(callAndWaitSeconds)),
             ("speedup_vs_cpu", .number(speedup)),

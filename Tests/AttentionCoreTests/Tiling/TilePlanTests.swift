@@ -137,6 +137,34 @@ struct TilePlanTests {
         }
     }
 
+    /// The heads of a group as rows next to each other: every row sees what its query sees alone, and the tiles of
+    /// the taller matrix keep the laws.
+    @Test(arguments: masks, [1, 2, 3, 8])
+    func groupedRows_seeWhatTheirQueriesSee(mask: AttentionMask, groupSize: Int) {
+        forEachPlan(mask, TileSizes(queries: 5, keys: 4)) { single in
+            let plan = TilePlan(
+                queryLength: single.queryLength, keyLength: single.keyLength, mask: mask, sizes: single.sizes,
+                groupSize: groupSize)
+            #expect(plan.visibleCount == groupSize * single.visibleCount, "\(plan)")
+            var visits = [Int](repeating: 0, count: plan.rowCount * plan.keyLength)
+            for tile in visited(plan) {
+                for r in tile.queries { for j in tile.keys { visits[r * plan.keyLength + j] += 1 } }
+                let hidden = tile.queries.contains { r in tile.keys.contains { !sees(plan, r / groupSize, $0) } }
+                #expect(hidden == (tile.zone == .masked), "\(plan) \(tile)")
+            }
+            for r in 0..<plan.rowCount {
+                #expect(plan.visibleKeys(row: r) == single.visibleKeys(row: r / groupSize), "\(plan) row \(r)")
+                for j in plan.visibleKeys(row: r) where visits[r * plan.keyLength + j] != 1 {
+                    Issue.record("\(plan) row \(r) key \(j)")
+                }
+            }
+            for j in 0..<plan.keyLength {
+                let seeing = (0..<plan.rowCount).filter { sees(plan, $0 / groupSize, j) }
+                #expect(Array(plan.visibleQueries(key: j)) == seeing, "\(plan) key \(j)")
+            }
+        }
+    }
+
     @Test func causalBottomRight_lastQuerySeesLastKey() {
         let plan = TilePlan(
             queryLength: 3, keyLength: 10, mask: .causal, sizes: TileSizes(queries: 2, keys: 4))

@@ -49,12 +49,23 @@ struct WorkCountTests {
 
     @Test func flashAttention2_forwardOfOneTile_readsAndWritesEachOperandOnce() {
         let shape = AttentionShape(
-            batch: 1, heads: 1, queryLength: 8, keyLength: 16, headSize: 4, valueHeadSize: 6)
+            batch: 1, heads: 1, queryLength: 20, keyLength: 32, headSize: 4, valueHeadSize: 6)
         let bytes = WorkCount.trafficBytes(
             shape, mask: .full, pass: .forward, algorithm: .flashAttention2,
-            sizes: TileSizes(queries: 8, keys: 16), scalarSize: 8)
-        let elements = 8 * 4 + 16 * 4 + 16 * 6 + 8 * 6
+            sizes: TileSizes(queries: 20, keys: 32), scalarSize: 8)
+        let elements = 20 * 4 + 32 * 4 + 32 * 6 + 20 * 6
         // Q, K, V and O, and the lse, one number a row.
-        #expect(bytes == 8 * (elements + 8))
+        #expect(bytes == 8 * (elements + 20))
+    }
+
+    @Test func splitKeys_readKeysAndValuesOnceForTheWholeGroup() {
+        let shape = AttentionShape(
+            batch: 2, heads: 8, keyValueHeads: 2, queryLength: 1, keyLength: 96, headSize: 4, valueHeadSize: 6)
+        let bytes = WorkCount.trafficBytes(
+            shape, mask: .causal, pass: .forward, algorithm: .flashAttention2,
+            sizes: TileSizes(queries: 16, keys: 8), scalarSize: 4, keyLengths: [96, 40])
+        // Splits of four tiles: three of 96 keys, two of 40. For each: Q in; O, l and m out and in.
+        let splits = 4 * (3 + 2) * (4 + 2 * (6 + 2))
+        #expect(bytes == 4 * 2 * ((96 + 40) * (4 + 6) + splits + 2 * 4 * (6 + 1)))
     }
 }

@@ -1,0 +1,198 @@
+import AttentionCore
+
+/// FlashAttention-2, forward, for few queries over many keys (decoding): the keys are split among tasks.
+///
+/// Source: Dao, Haziza, Massa and Sizov, "Flash-Decoding for long-context inference", 2023. The merge is the
+/// associative one of Milakov and Gimelshein, arXiv 1805.02867, section 3.1. In our words:
+///
+///  1. The rows of Q are those of all query heads that share a key/value head: K and V are then read once for
+///     the group. Divide them into tiles of Br rows, K and V into tiles of Bc, and the key tiles into splits.
+///  2. For each row tile i and split s, in parallel:
+///  3.   gather Q_i; set O_s = 0, l_s = 0, m_s = −∞;
+///  4.   for each key tile j of the split that i visits:
+///  5.     S = Q_i K_jᵀ, masked where the zone says so;
+///  6.     m_s becomes max(m_s, rowmax S), P = exp(S − m_s), l_s = exp(m_old − m_s) l_s + rowsum P;
+///  7.     O_s = diag(exp(m_old − m_s)) O_s + P V_j — unnormalised;
+///  8.   whoever ends the last split of i merges them, in their order: m = max m_s, w_s = exp(m_s − m),
+///       l = Σ w_s l_s, O_i = Σ w_s O_s / l and lse_i = m + ln l.
+///
+/// The work is the reading of K and V. Both pass by where they lie, each tile once, and the scores lie with a
+/// query a row, because there are fewer queries than a vector has lanes.
+enum SplitKeysForward<Element: CPUElement>: CPUAlgorithm {
+    typealias Scalar = Element.Accumulator
+    typealias Operands = ForwardOperands<Element>
+
+    /// What the splits found, a part for each (batch entry, key/value head, row tile, split).
+    struct Shared {
+        /// O_s: `[parts · Br][Dv]`.
+        let O: MutableBlock<Scalar>
+        /// m_s, which become w_s, and l_s: `[parts][Br]` each.
+        let maximum, sum: MutableBlock<Scalar>
+        /// How many splits of a row tile have come to their end.
+        let arrivals: Arrivals
+    }
+
+    struct Scratch {
+        let steps: TileSteps<Scalar>
+        /// Q_i: `[Br][D]`; K_j and V_j where they have to be widened: `[Bc][D]`, `[Bc][Dv]`.
+        let Q, K, V: MutableBlock<Scalar>
+        /// S, then P: `[Br][Bc]`.
+        let S: MutableBlock<Scalar>
+        /// O_i: `[Br][Dv]`.
+        let O: MutableBlock<Scalar>
+        /// rowmax S, then what exp subtracts; exp(m_old − m_s); rowsum P: `[Br]` each.
+        let maximum, correction, sum: UnsafeMutablePointer<Scalar>
+        /// lse_i: `[Br]`.
+        let logSumExp: UnsafeMutablePointer<Double>
+    }
+
+    static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared {
+        let tiles = c.shape.batch * c.shape.keyValueHeads * c.groupTileCount
+        let (Br, Dv, parts) = (c.groupTileRows, c.shape.valueHeadSize, tiles * c.splitCount)
+        return Shared(
+            O: arena.block(parts * Br, Dv, stride: c.paddedColumns(Dv)),
+            maximum: arena.block(parts, Br, stride: c.paddedColumns(Br)),
+            sum: arena.block(parts, Br, stride: c.paddedColumns(Br)),
+            arrivals: Arrivals(arena.take(tiles, of: Arrivals.Counter.self), count: tiles))
+    }
+
+    static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
+        let (Br, Bc, D, Dv) = (c.groupTileRows, c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
+        let padded = c.paddedColumns(Br)
+        let gemmScratch = c.kernels.gemmScratch(depth: max(Bc, D, c.splitCount))
+        return Scratch(
+            steps: TileSteps(c, scratch: arena.take(gemmScratch, of: Scalar.self)),
+            Q: arena.block(Br, D, stride: c.paddedColumns(D)),
+            K: c.loaded(Bc, D, &arena), V: c.loaded(Bc, Dv, &arena),
+            S: arena.block(Br, Bc, stride: c.paddedColumns(Bc)),
+            O: arena.block(Br, Dv, stride: c.paddedColumns(Dv)),
+            maximum: arena.take(padded, of: Scalar.self), correction: arena.take(padded, of: Scalar.self),
+            sum: arena.take(padded, of: Scalar.self), logSumExp: arena.take(Br, of: Double.self))
+    }
+
+    static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
+        let shared = memory.shared { Self.shared(c, &$0) }
+        shared.arrivals.reset()
+        forEachSplit(c, memory) { b, hkv, i, s, scratch in
+            split(s, i, b, hkv, c, x, shared, scratch)
+        }
+    }
+
+    /// Steps 3 to 8 for split s of row tile i.
+    private static func split(
+        _ s: Int, _ i: Int, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ shared: Shared,
+        _ scratch: Scratch
+    ) {
+        let plan = c.groupPlan(b, x.keyLengths)
+        let visited = plan.keyTiles(forQueryTile: i).upperBound
+        let splits = c.splits.count(keyTiles: visited)
+        guard s < splits else { return }
+        let rows = plan.queries(i)
+        let tile = (b * c.shape.keyValueHeads + hkv) * c.groupTileCount + i
+        let part = tile * c.splitCount + s
+        let steps = scratch.steps
+        let Os = shared.O.rows(part * c.groupTileRows..<part * c.groupTileRows + rows.count)
+        let statistics = RowStatistics(
+            scale: steps.scoreScale, maximum: shared.maximum.row(part), sum: shared.sum.row(part))
+        let Qi = gather(rows, b, hkv, c, x, scratch)
+        Os.fill(0)
+        statistics.reset(rows.count)
+        for j in c.splits.tiles(s, of: visited) {
+            let tile = plan.tile(i, j)
+            let Kj = steps.load(x.key.block(b, hkv, tile.keys), into: scratch.K)
+            let Vj = steps.load(x.value.block(b, hkv, tile.keys), into: scratch.V)
+            visit(tile, plan, Qi, Kj, Vj, Os, statistics, scratch)
+        }
+        if shared.arrivals.isLast(at: tile, of: splits) {
+            let parts = tile * c.splitCount..<tile * c.splitCount + splits
+            merge(parts, rows, b, hkv, c, x, shared, scratch)
+        }
+    }
+
+    /// Rows of Q of a group's heads, next to each other.
+    private static func gather(
+        _ rows: Range<Int>, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ scratch: Scratch
+    ) -> Block<Scalar> {
+        for (r, row) in rows.enumerated() {
+            let ((h, n), to) = (c.groupRow(row, hkv), scratch.Q.rows(r..<r + 1))
+            let Q = scratch.steps.load(x.query.block(b, h, n..<n + 1), into: to)
+            if Q.memory != to.readOnly.memory { to.copy(from: Q) }
+        }
+        return scratch.Q.rows(0..<rows.count).readOnly
+    }
+
+    /// Steps 5 to 7.
+    private static func visit(
+        _ tile: TilePlan.Tile, _ plan: TilePlan, _ Qi: Block<Scalar>, _ Kj: Block<Scalar>,
+        _ Vj: Block<Scalar>, _ Os: MutableBlock<Scalar>, _ statistics: RowStatistics<Scalar>,
+        _ scratch: Scratch
+    ) {
+        let steps = scratch.steps
+        let S = scratch.S.corner(Qi.rows, Kj.rows)
+        steps.scores(Qi, .init(inPlace: Kj), into: S)
+        steps.maskTile(S, tile, plan)
+        steps.rowMaximum(S, into: scratch.maximum)
+        statistics.update(Qi.rows, tileMaximum: scratch.maximum, correction: scratch.correction)
+        steps.exponentiate(S, offset: scratch.maximum, sum: scratch.sum)
+        statistics.add(Qi.rows, tileSum: scratch.sum)
+        steps.accumulate(S, Vj, into: Os, keep: .scaled(scratch.correction), tile, plan)
+    }
+
+    /// Step 8. The weights of the splits are what the softmax of their maxima would have above its sum.
+    private static func merge(
+        _ parts: Range<Int>, _ rows: Range<Int>, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands,
+        _ shared: Shared, _ scratch: Scratch
+    ) {
+        let (steps, count) = (scratch.steps, rows.count)
+        let weights = shared.maximum.rows(parts).columns(0..<count)
+        let total = RowStatistics(
+            scale: steps.scoreScale, maximum: scratch.maximum, sum: scratch.correction)
+        steps.columnMaximum(weights, into: total.maximum)
+        RowStatistics.subtrahends(count, of: total.maximum, into: scratch.sum)
+        steps.exponentiateColumns(weights, offset: scratch.sum, sum: total.sum)
+        weightedSums(weights.readOnly, shared.sum.rows(parts).readOnly, into: total.sum)
+        for r in 0..<count {
+            let Or = Block(
+                memory: UnsafePointer(shared.O.row(parts.lowerBound * c.groupTileRows + r)),
+                rows: parts.count, columns: shared.O.columns, stride: c.groupTileRows * shared.O.stride)
+            steps.gemm.multiply(
+                transposed: weights.columns(r..<r + 1).readOnly, Or, into: scratch.O.rows(r..<r + 1),
+                keep: .nothing)
+        }
+        total.finish(count, logSumExp: scratch.logSumExp)
+        steps.divideRows(scratch.O.rows(0..<count), by: total.sum)
+        for (r, row) in rows.enumerated() {
+            let (h, n) = c.groupRow(row, hkv)
+            x.logSumExp[c.shape.row(b, h, n)] = scratch.logSumExp[r]
+            steps.store(scratch.O.rows(r..<r + 1), to: x.output.block(b, h, n..<n + 1))
+        }
+    }
+
+    /// l = Σ w_s l_s.
+    private static func weightedSums(
+        _ weights: Block<Scalar>, _ sums: Block<Scalar>, into total: UnsafeMutablePointer<Scalar>
+    ) {
+        total.update(repeating: 0, count: weights.columns)
+        for s in 0..<weights.rows {
+            for r in 0..<weights.columns {
+                total[r] += weights.memory[s * weights.stride + r] * sums.memory[s * sums.stride + r]
+            }
+        }
+    }
+}
+
+extension CPUContext {
+    /// The plan of a batch entry with the heads of a group as rows of the same tiles.
+    fileprivate func groupPlan(_ b: Int, _ keyLengths: UnsafeBufferPointer<Int32>?) -> TilePlan {
+        TilePlan(
+            queryLength: shape.queryLength, keyLength: keyLengths.map { Int($0[b]) } ?? shape.keyLength,
+            mask: mask, sizes: tiles, groupSize: shape.groupSize)
+    }
+
+    /// Head and query of a row of a group's plan.
+    fileprivate func groupRow(_ row: Int, _ hkv: Int) -> (h: Int, n: Int) {
+        (hkv * shape.groupSize + row % shape.groupSize, row / shape.groupSize)
+    }
+
+    fileprivate var splits: KeySplits { keySplits ?? KeySplits(tilesOfSplit: 1) }
+}
