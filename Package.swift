@@ -96,5 +96,8 @@ let package = Package(
         // Counts what the test program allocates.
         .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
         .testTarget(name: "AttentionVerificationTests", dependencies: ["AttentionVerification"]),
+        .testTarget(
+            name: "AttentionBenchmarkSupportTests",
+            dependencies: ["AttentionBenchmarkSupport", "AttentionCPU", "AttentionCore", "TileKernelTable"]),
     ]
 )

@@ -1,18 +1,24 @@
 """Times fattn and its peers on the same inputs, threads and machine, in turns. See Scripts/bench-peers."""
 
-import argparse
 import os
+import signal
 import statistics
 import sys
 import tempfile
 import time
 
 import cases as problems
-import peers
 import report
 import tensors
-from program import Fattn, ProgramError
+from peer_onnxruntime import ONNXRuntime
+from peer_openvino import OpenVINO
+from peer_pytorch import PyTorch
+from program import Fattn, Parser, ProgramError
 from worker import Worker, error_of
+
+
+# Rounds whose median is so many times the best of them have seen other programs at work.
+UNSTEADY = 1.1
 
 
 def say(text):
@@ -20,11 +26,9 @@ def say(text):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(
-        prog="bench-peers", description="Time fattn and its peers in turns, each result checked first.")
-    parser.add_argument("--fattn", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--revision", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--output", default="Docs/Benchmarks", help="the folder for peers.json, .md and .png")
+    parser = Parser(
+        "bench-peers", "Time fattn and its peers in turns, each result checked first.",
+        "peers.json, peers.md and the charts")
     parser.add_argument("--quick", action="store_true", help="fewer shapes and rounds, about 3 minutes")
     parser.add_argument(
         "--shapes", nargs="+", metavar="B,H,Hkv,Nq,Nk,D",
@@ -39,16 +43,23 @@ def arguments():
         parser.error(f"--dtype: expected f32, bf16 or f32,bf16, got {','.join(chosen.dtype)}")
     if chosen.threads < 1:
         parser.error(f"--threads: expected 1 or more, got {chosen.threads}")
-    names = chosen.shapes or (
-        problems.QUICK_SQUARES + problems.QUICK_DECODES if chosen.quick else
-        problems.SQUARES + problems.DECODES)
-    chosen.problems = []
-    for name in names:
-        shape = problems.parse_shape(name)
-        if shape is None:
-            parser.error(f"--shapes: expected B,H,Hkv,Nq,Nk,D with H a multiple of Hkv, got {name}")
-        chosen.problems.append(shape)
+    shapes = [problems.parse_shape(text) for text in chosen.shapes or []]
+    if None in shapes:
+        wrong = chosen.shapes[shapes.index(None)]
+        parser.error(f"--shapes: expected B,H,Hkv,Nq,Nk,D with H a multiple of Hkv, got {wrong}")
+    chosen.problems = problems.problems(shapes, chosen.dtype, chosen.quick)
     return chosen
+
+
+class Schedule:
+    """Keeps a run within its time: a case that starts late gets a single round."""
+
+    def __init__(self, seconds, cases):
+        self._start, self._seconds, self._cases, self.done = time.monotonic(), seconds, cases, 0
+
+    @property
+    def is_late(self):
+        return time.monotonic() - self._start > self._seconds * (self.done + 1) / self._cases
 
 
 class Entry:
@@ -56,11 +67,15 @@ class Entry:
 
     def __init__(self, contestant, case, answer):
         self.contestant, self.case, self.answer = contestant, case, answer
-        self.rounds, self.runs = [], 0
+        self.rounds, self.runs, self.memory = [], 0, 0.0
 
     @property
     def is_running(self):
         return "failure" not in self.answer
+
+    @property
+    def is_unsteady(self):
+        return statistics.median(self.rounds) > UNSTEADY * min(self.rounds)
 
     def row(self):
         case = self.case
@@ -84,11 +99,13 @@ class Comparison:
 
     def __init__(self, chosen, folder):
         self.chosen, self.folder = chosen, folder
-        self.seconds, self.rounds = (0.1, 2) if chosen.quick else (0.25, 3)
+        self.seconds, self.rounds, budget = (0.1, 2, 150) if chosen.quick else (0.25, 3, 600)
+        self.schedule = Schedule(budget, sum(len(cases) for _, _, cases in chosen.problems))
         self.fattn = Fattn(chosen.fattn, chosen.threads)
-        self.types = {dtype for dtype in chosen.dtype if self.fattn.takes(dtype)}
-        self.workers, self.missing, self.machine = [], {}, {}
-        for kind in peers.ALL:
+        self.machine = self.fattn.machine() or {}
+        self.types = {dtype for dtype in chosen.dtype if self.fattn.machine(dtype)}
+        self.workers, self.missing = [], {}
+        for kind in (PyTorch, ONNXRuntime, OpenVINO):
             worker = Worker(kind, chosen.threads)
             if worker.failure:
                 self.missing[kind.name] = worker.failure
@@ -109,44 +126,55 @@ class Comparison:
             own = right
         rows = []
         for case in cases:
-            rows += self._run_case(case, inputs, right, own)
+            rows += self._run_case(case, right, own)
         return rows
 
-    def _run_case(self, case, inputs, right, own):
-        reference = self._result(case, right)
-        entries = [self._enter(worker, case, inputs, reference) for worker in self.workers]
+    def _run_case(self, case, right, own):
+        reference = self._result(case, right, "right")
+        entries = [self._enter(worker, case, right, reference) for worker in self.workers]
         if case.dtype in self.types:
             entries.insert(0, Entry(self.fattn, case, self._check_own(case, own, reference)))
         entries = [entry for entry in entries if entry]
         running = [entry for entry in entries if entry.is_running]
-        for number in range(self.rounds):
+        number = 0
+        while number < 1 or self._needs_round(number, running):
             # Nobody always comes after the same other.
             for entry in running[number % len(running):] + running[:number % len(running)]:
                 self._turn(entry, own)
-        rows = [entry.row() for entry in entries]
+            number += 1
+        self.schedule.done += 1
+        memory = max((entry.memory for entry in entries), default=0.0)
+        rows = [entry.row() | ({"memory_gbps": memory} if memory else {}) for entry in entries]
         say(f"{case.name}: " + ", ".join(report.brief(row) for row in rows))
         return rows
 
-    def _enter(self, worker, case, inputs, reference):
-        answer = worker.ask("prepare", case, inputs, reference)
+    def _needs_round(self, number, running):
+        """Whether there is time for another round, and need: the planned ones, and as many again as long as
+        a slow spell of the machine shows."""
+        if self.schedule.is_late or number >= 2 * self.rounds:
+            return False
+        return number < self.rounds or any(entry.is_unsteady for entry in running if entry.is_running)
+
+    def _enter(self, worker, case, right, reference):
+        answer = worker.ask("prepare", case, right, reference)
         if answer.get("absent"):
             return None
         return Entry(worker, case, answer)
 
     def _check_own(self, case, own, reference):
         try:
-            largest, rms, fault = error_of(self._result(case, own), reference, case.dtype)
+            result = tensors.read(self._result(case, own, "result"))
+            largest, rms, fault = error_of(result, tensors.read(reference), case.dtype)
             errors = {"variant": "fa2", "max_error": largest, "rms_error": rms}
             return errors | ({"failure": fault} if fault else {})
         except ProgramError as error:
             return {"failure": str(error)}
 
-    def _result(self, case, source):
-        backward = case.direction == "backward"
-        output = os.path.join(self.folder, "result.safetensors")
-        self.fattn.run(source, output, case.mask == "causal", backward)
-        result = tensors.read(output)
-        return {name: result[name] for name in (("dq", "dk", "dv") if backward else ("out",))}
+    def _result(self, case, source, name):
+        """A file of what fattn makes of the inputs in another."""
+        output = os.path.join(self.folder, f"{name}.safetensors")
+        self.fattn.run(source, output, case.mask == "causal", case.direction == "backward")
+        return output
 
     def _turn(self, entry, own):
         if not entry.is_running:
@@ -159,6 +187,9 @@ class Comparison:
                 return
             entry.answer |= {"Br": row["Br"], "Bc": row["Bc"], "oracle_max_abs_error": row["max_abs_error"]}
             report.keep_best(self.machine, machine)
+            # Unlike the multiply-add peak, the speed of memory depends on who else uses it: it is that of the
+            # case's own turns.
+            entry.memory = max(entry.memory, machine["memory_gbps"])
             entry.rounds.append(row["median_s"])
             entry.runs += row["runs"]
             return
@@ -177,14 +208,19 @@ class Comparison:
 
 def main():
     chosen = arguments()
+    # As an interrupt does: the files of inputs are large.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         comparison = Comparison(chosen, folder)
+        if not comparison.machine:
+            say("fattn cannot measure this machine: try `fattn bench`")
+            return 69
         for dtype in sorted(set(chosen.dtype) - comparison.types):
             say(f"fattn does not compute in {dtype} yet: the peers are timed alone")
         rows = []
         try:
-            for shape, dtype, cases in problems.problems(chosen.problems, chosen.dtype):
+            for shape, dtype, cases in chosen.problems:
                 rows += comparison.run_problem(shape, dtype, cases)
         finally:
             comparison.stop()

@@ -10,6 +10,8 @@ SQUARES = [
     "1,8,8,512,512,64", "1,8,8,2048,2048,64", "1,8,8,2048,2048,128", "1,4,4,8192,8192,64",
     "1,4,4,8192,8192,128", "4,12,12,128,128,32", "1,1,1,16384,16384,64",
 ]
+# Where BF16 says something that another shape does not.
+BF16_SQUARES = ["1,8,8,2048,2048,64", "1,8,8,2048,2048,128", "1,4,4,8192,8192,128", "4,12,12,128,128,32"]
 QUICK_SQUARES = ["1,8,8,512,512,64", "1,8,8,2048,2048,64", "1,8,8,2048,2048,128", "4,12,12,128,128,32"]
 DECODES = ["1,32,8,1,4096,128", "1,32,8,1,16384,128", "1,32,8,1,131072,128"]
 QUICK_DECODES = DECODES[:2]
@@ -74,11 +76,21 @@ def parse_shape(text):
     return (B, H, Hkv, Nq, Nk, D) if H % Hkv == 0 else None
 
 
-def problems(shapes, dtypes):
-    """The cases of each problem, which share their inputs: `[(shape, dtype, [Case])]`."""
+def default_shapes(dtype, quick):
+    """What is timed unless shapes are asked for."""
+    if quick:
+        return QUICK_SQUARES + QUICK_DECODES
+    return (SQUARES if dtype == "f32" else BF16_SQUARES) + DECODES
+
+
+def problems(shapes, dtypes, quick):
+    """The cases of each problem, which share their inputs: `[(shape, dtype, [Case])]`.
+
+    - shapes: parsed, or None for the default ones.
+    """
     result = []
     for dtype in dtypes:
-        for shape in shapes:
+        for shape in shapes or [parse_shape(text) for text in default_shapes(dtype, quick)]:
             cases = [
                 Case(*shape, dtype, mask, direction)
                 for mask in ("full", "causal")

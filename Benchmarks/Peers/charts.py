@@ -21,7 +21,7 @@ def finish(figure, with_labels, title, footnote, path):
     """Adds what stands around the axes, the same on every chart, and writes the file."""
     inch = 1 / figure.get_figheight()
     handles, labels = with_labels.get_legend_handles_labels()
-    figure.suptitle(title, fontsize=16, y=1 - 0.05 * inch)
+    figure.suptitle(title, fontsize=16, y=1 - 0.05 * inch).set_in_layout(False)
     figure.legend(
         handles, labels, loc="upper center", ncols=len(labels), frameon=False,
         bbox_to_anchor=(0.5, 1 - 0.35 * inch))

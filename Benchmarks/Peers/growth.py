@@ -1,12 +1,11 @@
 """How time and extra memory grow with N, B·H and threads. See Scripts/bench-growth."""
 
-import argparse
 import os
 import sys
 
 import charts
 import report
-from program import Fattn, ProgramError
+from program import Fattn, Parser, ProgramError
 
 ALGORITHMS = ["naive", "online", "fa1", "fa2"]
 HEADS = [(1, 1), (1, 2), (1, 4), (1, 8), (2, 8), (4, 8), (8, 8)]
@@ -22,11 +21,9 @@ def say(text):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(
-        prog="bench-growth", description="Time and extra memory over N, B·H and threads.")
-    parser.add_argument("--fattn", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--revision", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--output", default="Docs/Benchmarks", help="the folder for growth.json, .md and .png")
+    parser = Parser(
+        "bench-growth", "Measure time and extra memory over N, B·H and threads.",
+        "growth.json, growth.md and the charts")
     parser.add_argument("--quick", action="store_true", help="N up to 8192, about a minute")
     return parser.parse_args()
 
@@ -146,7 +143,7 @@ def _bytes(row):
 
 def main():
     chosen = arguments()
-    sweep = Sweep(chosen.fattn, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    sweep = Sweep(chosen.fattn, os.cpu_count())
     for direction in ("forward", "backward"):
         sweep.over_lengths(direction, 8192 if chosen.quick else 65536)
         sweep.over_heads(direction)

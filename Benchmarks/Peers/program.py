@@ -1,9 +1,33 @@
-"""`fattn`, run as a user runs it."""
+"""`fattn`, run as a user runs it, and what the command lines of the scripts have in common."""
 
+import argparse
 import json
 import os
 import subprocess
 import tempfile
+
+
+class Parser(argparse.ArgumentParser):
+    """The arguments that the shell scripts give, and their exit code for wrong usage."""
+
+    def __init__(self, script, description, files):
+        super().__init__(prog=script, description=description)
+        self.add_argument("--fattn", required=True, help=argparse.SUPPRESS)
+        self.add_argument("--revision", default="", help=argparse.SUPPRESS)
+        self.add_argument("--output", default="Docs/Benchmarks", help=f"the folder for {files}")
+
+    def parse_args(self):
+        chosen = super().parse_args()
+        # Now rather than after all the work.
+        try:
+            os.makedirs(chosen.output, exist_ok=True)
+            tempfile.TemporaryFile(dir=chosen.output).close()
+        except OSError as error:
+            self.exit(74, f"{self.prog}: error: --output: {error}\n")
+        return chosen
+
+    def error(self, message):
+        self.exit(64, f"{self.prog}: error: {message}\n")
 
 
 class ProgramError(Exception):
@@ -42,10 +66,11 @@ class Fattn:
             "--pass", case.direction, "--threads", str(self.threads), "--seconds", str(seconds))
         return report["rows"][0], report["machine"]
 
-    def takes(self, dtype):
-        """Whether this build computes in the type."""
+    def machine(self, dtype="f32"):
+        """The machine as `fattn` measures it, or None if it does not compute in the type."""
         try:
-            self._call("bench", "--shape", "1,1,1,8,8,8", "--dtype", dtype, "--seconds", "0.001")
-            return True
+            return self.bench(
+                "--shape", "1,1,1,8,8,8", "--dtype", dtype, "--algorithm", "fa2", "--gemm", "simd",
+                "--threads", str(self.threads), "--seconds", "0.001")["machine"]
         except ProgramError:
-            return False
+            return None

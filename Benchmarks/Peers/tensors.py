@@ -28,7 +28,8 @@ def write(path, tensors):
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [offset, offset + array.nbytes]}
         offset += array.nbytes
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    # The data starts on a cache line, for those who map the file.
+    text += b" " * (-(8 + len(text)) % 64)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for array in tensors.values():

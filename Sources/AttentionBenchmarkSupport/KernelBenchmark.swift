@@ -7,51 +7,72 @@ import TileKernelTable
 /// For the package in `Benchmarks/`, which cannot see the kernels themselves. No part of the public API: what is
 /// here changes with the kernels.
 public struct KernelBenchmark: Sendable {
-    /// Kernel set, scalar type, kernel and block: "avx512 F32 gemmNN 192×64×512".
+    /// Kernel set, element type, kernel and block: "avx512 F32 gemmNN 192×64×512".
     public let name: String
-    let work: KernelWork
+    /// The entries of the block, or the multiply-adds of a product.
+    public var elements: Int { kernelCase.work.elements }
+
+    let kernelCase: KernelCase
     let machine: KernelMachine
-    let prepare: @Sendable () throws(AttentionError) -> PreparedKernel
 
     /// Every kernel of every table that this machine runs, on the blocks that the algorithms use.
     public static var all: [KernelBenchmark] {
         KernelSelection.available.flatMap { set in
-            benchmarks(set, Float.self, "F32") + benchmarks(set, Double.self, "F64")
+            let float = Float.tileKernels(set)
+            return benchmarks(float, KernelCase.all(float), "F32")
+                + benchmarks(Double.tileKernels(set), KernelCase.all(Double.tileKernels(set)), "F64")
+                + conversions(set, float) + pairs(set, float)
         }
     }
 
-    private static func benchmarks<Scalar: CPUScalar>(
-        _ set: KernelSet, _ type: Scalar.Type, _ typeName: String
+    private static func benchmarks(
+        _ table: TileKernelTable, _ cases: [KernelCase], _ type: String, _ machine: KernelMachine? = nil
     ) -> [KernelBenchmark] {
-        let table = Scalar.tileKernels(set)
-        let machine = KernelMachine(table)
-        return KernelCase.all(table).map { kernelCase in
-            KernelBenchmark(
-                name: "\(set.rawValue) \(typeName) \(kernelCase.name)",
-                work: kernelCase.work, machine: machine
-            ) { () throws(AttentionError) in try PreparedKernel(kernelCase, table, type) }
+        let machine = machine ?? KernelMachine(table)
+        return cases.map {
+            KernelBenchmark(name: "\(table.name) \(type) \($0.name)", kernelCase: $0, machine: machine)
         }
+    }
+
+    private static func conversions(_ set: KernelSet, _ table: TileKernelTable) -> [KernelBenchmark] {
+        var types: [(String, ElementConversion?)] = [("BF16", BFloat16.conversion(set))]
+        #if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
+        types.append(("F16", Float16.conversion(set)))
+        #endif
+        return types.flatMap { type, conversion in
+            conversion.map { benchmarks(table, KernelCase.all($0, table), type) } ?? []
+        }
+    }
+
+    /// The products of pairs against their own instruction's peak, the passes over tiles of Float against that
+    /// of Float.
+    private static func pairs(_ set: KernelSet, _ table: TileKernelTable) -> [KernelBenchmark] {
+        guard let kernels = BFloat16.pairKernels(set) else { return [] }
+        let machine = KernelMachine(table, multiplyAddLoop: kernels.multiplyAddLoop)
+        return benchmarks(table, KernelCase.products(kernels, table), "BF16", machine)
+            + benchmarks(table, KernelCase.passes(kernels, table), "BF16")
     }
 
     /// Allocates the operands.
     /// - Throws: `AttentionError.outOfMemory`
-    public func prepared() throws(AttentionError) -> PreparedKernel { try prepare() }
-
-    /// The entries of the block, or the multiply-adds of a product.
-    public var elements: Int { work.elements }
+    public func prepared() throws(AttentionError) -> PreparedKernel { try PreparedKernel(kernelCase) }
 
     /// The seconds that one call would take at the machine's limit, measured now: its multiply-adds at the
     /// rate of registers, or what it reads at the rate of reading as many bytes, whichever is more.
     /// - Throws: `AttentionError.outOfMemory`
-    public func limit() throws(AttentionError) -> Double { try machine.limit(work) }
+    public func limit() throws(AttentionError) -> Double { try machine.limit(kernelCase.work) }
 }
 
-/// What a call of a kernel does.
-struct KernelWork: Sendable {
-    /// Entries of the block; multiply-adds of a product.
-    let elements: Int
-    /// What only the multiply-add units can do: products, with a sum or without.
-    let multiplyAdds: Int
-    /// Scalars read. What is written goes its own way, and nearly always to where it was read.
-    let scalars: Int
+/// A kernel with operands of its own.
+public struct PreparedKernel {
+    package let operands: KernelOperands
+    private let call: @Sendable (KernelOperands) -> Void
+
+    init(_ kernelCase: KernelCase) throws(AttentionError) {
+        operands = try KernelOperands(kernelCase)
+        call = kernelCase.call
+    }
+
+    /// Calls the kernel so many times.
+    public func run(_ times: Int) { for _ in 0..<times { call(operands) } }
 }

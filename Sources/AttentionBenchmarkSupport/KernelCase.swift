@@ -1,96 +1,89 @@
 import AttentionCore
 import TileKernelTable
 
-/// A kernel and the block that it is given.
-struct KernelCase: Sendable {
-    let kernel: Kernel
+/// A kernel, the block that it is given, and what it does there.
+package struct KernelCase: Sendable {
+    /// The field of its table.
+    package let kernel: String
     /// Rows, columns and, of a product, the inner length.
     let m, n, k: Int
     let work: KernelWork
-
-    /// The entries of ``TileKernelTable`` that do an algorithm's work.
-    enum Kernel: String, CaseIterable, Sendable {
-        case gemmPacked, gemmNT, gemmNN, gemmTN, packTransposed
-        case rowMaximum, exponentiate, columnMaximum, exponentiateColumns, probabilities, scoreGradient
-        case scaleRows, divideRows, rowDot, allFinite
-    }
+    /// What the operands that are read hold, and the one that is written.
+    let input, output: KernelOperands.Content
+    let panelWidth: Int
+    /// Scalars of scratch.
+    let scratch: Int
+    let call: @Sendable (KernelOperands) -> Void
 
     var name: String { "\(kernel) \(m)×\(n)" + (k > 0 ? "×\(k)" : "") }
+}
 
-    private static func product(_ kernel: Kernel, _ m: Int, _ n: Int, _ k: Int) -> KernelCase {
-        KernelCase(
-            kernel: kernel, m: m, n: n, k: k,
-            // A single row uses each entry of B once: it is bound by reading B.
-            work: KernelWork(elements: m * n * k, multiplyAdds: m * n * k, scalars: m == 1 ? n * k : 0))
+/// What a call of a kernel does.
+package struct KernelWork: Sendable {
+    /// Entries of the block; multiply-adds of a product.
+    let elements: Int
+    /// What only the multiply-add units can do: products, with a sum or without.
+    let multiplyAdds: Int
+    /// Bytes read. What is written goes its own way, and nearly always to where it was read.
+    let bytes: Int
+
+    package init(elements: Int, multiplyAdds: Int, bytes: Int) {
+        (self.elements, self.multiplyAdds, self.bytes) = (elements, multiplyAdds, bytes)
+    }
+}
+
+/// Makes the cases of one table.
+struct KernelCases {
+    let table: TileKernelTable
+    var input: KernelOperands.Content
+    var output: KernelOperands.Content
+
+    init(_ table: TileKernelTable) {
+        self.table = table
+        input = table.scalarSize == 4 ? .float : .double
+        output = input
+    }
+
+    /// Br and Bc.
+    func sizes(_ algorithm: AttentionAlgorithm, _ pass: AttentionPass) -> TileSizes {
+        TileTuning.sizes(AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize)
+    }
+
+    /// A row length of a destination that the kernel writes in whole panels.
+    func padded(_ n: Int) -> Int { (n + table.panelWidth - 1) / table.panelWidth * table.panelWidth }
+
+    /// - Parameters:
+    ///   - k: the inner length, in what the table counts it in.
+    ///   - perEntry: multiply-adds for each of m · n · k; 2 where k counts pairs.
+    func product(
+        _ kernel: String, _ m: Int, _ n: Int, _ k: Int, perEntry: Int = 1,
+        _ call: @escaping @Sendable (KernelOperands) -> Void
+    ) -> KernelCase {
+        let count = m * n * k * perEntry
+        // A single row uses each entry of B once: it is bound by reading B.
+        let work = KernelWork(
+            elements: count, multiplyAdds: count, bytes: m == 1 ? n * k * table.scalarSize : 0)
+        return make(kernel, m, n, k, work, call)
     }
 
     /// - Parameters:
     ///   - multiplyAdds: for each entry.
-    ///   - reads: operands that are read.
-    private static func pass(
-        _ kernel: Kernel, _ m: Int, _ n: Int, multiplyAdds: Int = 0, reads: Int
+    ///   - reads: bytes for each entry; one scalar unless given.
+    func pass(
+        _ kernel: String, _ m: Int, _ n: Int, multiplyAdds: Int = 0, reads: Int? = nil,
+        _ call: @escaping @Sendable (KernelOperands) -> Void
+    ) -> KernelCase {
+        let work = KernelWork(
+            elements: m * n, multiplyAdds: m * n * multiplyAdds, bytes: m * n * (reads ?? table.scalarSize))
+        return make(kernel, m, n, 0, work, call)
+    }
+
+    private func make(
+        _ kernel: String, _ m: Int, _ n: Int, _ k: Int, _ work: KernelWork,
+        _ call: @escaping @Sendable (KernelOperands) -> Void
     ) -> KernelCase {
         KernelCase(
-            kernel: kernel, m: m, n: n, k: 0,
-            work: KernelWork(elements: m * n, multiplyAdds: m * n * multiplyAdds, scalars: m * n * reads))
-    }
-
-    /// The products at both usual head sizes, the passes over a tile of scores once.
-    static func all(_ table: TileKernelTable) -> [KernelCase] {
-        let forward = sizes(.flashAttention2, .forward, table)
-        let backward = sizes(.flashAttention2, .backward, table)
-        let online = sizes(.onlineSoftmax, .forward, table)
-        return [64, 128].flatMap { D in
-            products(D, forward, backward) + [.product(.gemmNT, 1, online.keys, D)]
-        } + scorePasses(table, forward, backward) + outputPasses(forward, headSize: 128)
-    }
-
-    private static func sizes(
-        _ algorithm: AttentionAlgorithm, _ pass: AttentionPass, _ table: TileKernelTable
-    ) -> TileSizes {
-        let shape = AttentionShape(batch: 1, heads: 8, queryLength: 2048, headSize: 128)
-        return TileTuning.sizes(
-            shape, AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize)
-    }
-
-    private static func products(_ D: Int, _ forward: TileSizes, _ backward: TileSizes) -> [KernelCase] {
-        let (Br, Bc) = (forward.queries, forward.keys)
-        return [
-            .product(.gemmPacked, Bc, Br, D),  // Sᵀ = K Qᵀ
-            .product(.gemmTN, Br, D, Bc),  // O += P V, with P held transposed
-            .product(.gemmNN, Br, D, Bc),  // O += P V
-            .product(.gemmPacked, backward.queries, backward.keys, D),  // S = Q Kᵀ
-            .product(.gemmTN, backward.keys, D, backward.queries),  // dV += Pᵀ dO
-            .product(.gemmNN, backward.queries, D, backward.keys),  // dQ += dS K
-            // The transposition of a block of lanes × lanes goes through the registers: no products.
-            .pass(.packTransposed, Br, D, reads: 1),
-        ]
-    }
-
-    private static func scorePasses(
-        _ table: TileKernelTable, _ forward: TileSizes, _ backward: TileSizes
-    ) -> [KernelCase] {
-        let (Br, Bc) = (forward.queries, forward.keys)
-        // 2^x: two to divide the exponent, one for each degree of the polynomial, one by the power of two.
-        let exponential = table.scalarSize == 4 ? 2 + 6 + 1 : 2 + 11 + 1
-        let (rows, columns) = (backward.queries, backward.keys)
-        return [
-            .pass(.rowMaximum, Br, Bc, reads: 1),
-            .pass(.exponentiate, Br, Bc, multiplyAdds: exponential, reads: 1),
-            .pass(.columnMaximum, Bc, Br, reads: 1),
-            .pass(.exponentiateColumns, Bc, Br, multiplyAdds: exponential, reads: 1),
-            .pass(.probabilities, rows, columns, multiplyAdds: exponential, reads: 1),
-            .pass(.scoreGradient, rows, columns, reads: 2),
-        ]
-    }
-
-    private static func outputPasses(_ forward: TileSizes, headSize D: Int) -> [KernelCase] {
-        let Br = forward.queries
-        return [
-            .pass(.scaleRows, Br, D, reads: 1),
-            .pass(.divideRows, Br, D, reads: 1),
-            .pass(.rowDot, Br, D, reads: 2),
-            .pass(.allFinite, forward.keys, D, reads: 1),
-        ]
+            kernel: kernel, m: m, n: n, k: k, work: work, input: input, output: output,
+            panelWidth: table.panelWidth, scratch: table.gemmScratch(depth: k), call: call)
     }
 }

@@ -13,6 +13,7 @@ package final class CPUAttention<Element: CPUElement>: AttentionBackend {
         let kernels = Element.Accumulator.tileKernels(kernelSet)
         let gemm = options.gemm ?? .simd
         let blas: BLAS? = if gemm == .openblas { try BLAS.shared() } else { nil }
+        let team = try ThreadTeam(options.parallelRuntime)
         let threads = options.threads ?? Int(processor_count())
         let scale = options.softmaxScale ?? 1 / Double(shape.headSize).squareRoot()
         func context(_ pass: AttentionPass) -> CPUContext {
@@ -20,7 +21,8 @@ package final class CPUAttention<Element: CPUElement>: AttentionBackend {
             var context = CPUContext(
                 shape: shape, mask: options.mask, softmaxScale: scale, tiles: tiles,
                 keySplits: TileTuning.keySplits(shape, options.algorithm, pass, tiles),
-                threads: threads, kernels: kernels, conversion: Element.conversion(kernelSet), blas: blas)
+                threads: threads, team: team, kernels: kernels, conversion: Element.conversion(kernelSet),
+                blas: blas)
             // FlashAttention-2 alone is written for pairs.
             if options.algorithm == .flashAttention2, blas == nil, context.keySplits == nil {
                 context.pairs = Element.pairKernels(kernelSet)

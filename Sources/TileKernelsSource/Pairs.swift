@@ -2,6 +2,7 @@
 // instruction in the register tile.
 
 #if KERNEL_BF16
+import CVectorInstructions
 import TileKernelTable
 
 /// The micro-kernels of this target, for the caller that has made sure that the CPU can run them.
@@ -9,7 +10,8 @@ import TileKernelTable
 public func pairKernels() -> PairKernelTable {
     PairKernelTable(
         gemmPacked: gemmPacked, gemmNN: gemmNN, gemmTN: gemmTN, packTransposed: packTransposed,
-        exponentiatePairs: exponentiatePairs, pairRows: pairRows, roundPairs: roundPairs,
+        exponentiatePairs: exponentiatePairs, probabilityPairs: probabilityPairs,
+        scoreGradientPairs: scoreGradientPairs, pairRows: pairRows, roundPairs: roundPairs,
         allFinite: allFiniteBF16, multiplyAddLoop: multiplyAddLoop)
 }
 
@@ -22,23 +24,6 @@ private func pairs(_ first: Vector, _ second: Vector) -> Vector {
     let low = (unsafeBitCast(first, to: VectorBits.self) &+ half) &>> VectorBits(repeating: 16)
     let high = (unsafeBitCast(second, to: VectorBits.self) &+ half) & VectorBits(repeating: 0xFFFF_0000)
     return unsafeBitCast(low | high, to: Vector.self)
-}
-
-/// 2^(x · factor) as `exponential` has it, by a shorter polynomial: minimax of degree 4, 2.6e-6, where the
-/// result is rounded by up to 2⁻⁸ and only its sum goes on in Float.
-@inline(__always)
-private func shortExponential(_ x: Vector, factor: Vector) -> Vector {
-    let magic: Scalar = 12_582_912 + 127
-    let t = fma(x, factor, broadcast(magic))
-    let f = fma(x, factor, broadcast(magic) - t)
-    let bits = unsafeBitCast(t, to: VectorBits.self) &<< VectorBits(repeating: 23)
-    var p = broadcast(0.0095701018633)
-    p = fma(p, f, broadcast(0.0559178603406))
-    p = fma(p, f, broadcast(0.240247448315))
-    p = fma(p, f, broadcast(0.693121814743))
-    p = fma(p, f, broadcast(0.999999261442))
-    let power = unsafeBitCast(bits, to: Vector.self)
-    return (p * power).replacing(with: Vector.zero, where: t .< broadcast(magic - 125))
 }
 
 @inline(never)
@@ -59,8 +44,8 @@ func exponentiatePairs(
             let block = min(8, (m - r) / 2)
             var (s0, s1) = (Vector.zero, Vector.zero)
             for _ in 0..<block {
-                let p0 = shortExponential(load(from) - offset, factor: factor)
-                let p1 = shortExponential(load(from + sRow) - offset, factor: factor)
+                let p0 = exponential(load(from) - offset, factor: factor)
+                let p1 = exponential(load(from + sRow) - offset, factor: factor)
                 store(pairs(p0, p1), to)
                 s0 += p0
                 s1 += p1
@@ -71,12 +56,69 @@ func exponentiatePairs(
             r += 2 * block
         }
         if r < m {
-            let p = shortExponential(load(from) - offset, factor: factor)
+            let p = exponential(load(from) - offset, factor: factor)
             store(pairs(p, Vector.zero), to)
             total += p
         }
         store(total, scalars(sum) + column)
         column += lanes
+    }
+}
+
+@inline(never)
+func probabilityPairs(
+    _ m: Int, _ n: Int, _ s: UnsafeMutableRawPointer, _ sRow: Int, _ factor: Double,
+    _ high: UnsafeRawPointer, _ low: UnsafeRawPointer, _ dst: UnsafeMutableRawPointer, _ dstRow: Int
+) {
+    let factor = broadcast(Scalar(factor))
+    var r = 0
+    while r < m {
+        // Of an odd last pair the second row is the first once more, and goes into no pair.
+        let isWhole = r + 1 < m
+        let second = isWhole ? r + 1 : r
+        let (a, b) = (scalars(s) + r * sRow, scalars(s) + second * sRow)
+        let to = scalars(dst) + r / 2 * dstRow
+        let (h0, l0) = (broadcast(scalars(high)[r]), broadcast(scalars(low)[r]))
+        let (h1, l1) = (broadcast(scalars(high)[second]), broadcast(scalars(low)[second]))
+        var c = 0
+        while c < n {
+            let p0 = exponential(load(a + c) - h0 - l0, factor: factor)
+            let p1 = exponential(load(b + c) - h1 - l1, factor: factor)
+            store(p1, b + c)
+            store(p0, a + c)
+            store(pairs(p0, isWhole ? p1 : Vector.zero), to + c)
+            c += lanes
+        }
+        r += 2
+    }
+}
+
+@inline(never)
+func scoreGradientPairs(
+    _ m: Int, _ n: Int, _ p: UnsafeRawPointer, _ pRow: Int, _ dP: UnsafeRawPointer, _ dPRow: Int,
+    _ scale: Double, _ offset: UnsafeRawPointer, _ dst: UnsafeMutableRawPointer, _ dstRow: Int,
+    _ rounded: UnsafeMutableRawPointer, _ roundedRow: Int
+) {
+    let scale = broadcast(Scalar(scale))
+    var r = 0
+    while r < m {
+        let isWhole = r + 1 < m
+        let second = isWhole ? r + 1 : r
+        let (p0, p1) = (scalars(p) + r * pRow, scalars(p) + second * pRow)
+        let (dP0, dP1) = (scalars(dP) + r * dPRow, scalars(dP) + second * dPRow)
+        let (o0, o1) = (broadcast(scalars(offset)[r]), broadcast(scalars(offset)[second]))
+        let to = scalars(dst) + r / 2 * dstRow
+        let (row0, row1) = (rounded + 2 * r * roundedRow, rounded + 2 * second * roundedRow)
+        var c = 0
+        while c < n {
+            let dS0 = load(p0 + c) * (load(dP0 + c) * scale - o0)
+            let dS1 = load(p1 + c) * (load(dP1 + c) * scale - o1)
+            store(pairs(dS0, isWhole ? dS1 : Vector.zero), to + c)
+            vector_f32_store_bf16(dS0, row0 + 2 * c)
+            vector_f32_store_bf16(dS1, row1 + 2 * c)
+            c += lanes
+        }
+        r += 2
     }
 }
 

@@ -1,5 +1,7 @@
 // The register tile: the one loop in which nearly all of the time goes.
 
+import CVectorInstructions
+
 /// Rows of the register tile. With `tileVectors` columns of vectors its accumulators fill the register
 /// file, less what one row of B and one broadcast scalar of A take.
 #if KERNEL_AVX512 || arch(arm64)
@@ -49,6 +51,13 @@ enum RegisterTile<let rows: Int, let vectors: Int> {
         var sum = InlineArray<rows, InlineArray<vectors, Vector>>(repeating: .init(repeating: .zero))
         var ak = a.memory + row * a.row
         var bk = b.memory
+        let p = c.memory + row * c.row
+        #if KERNEL_BF16
+        // The sums may come from beyond the caches of the core (dQ): they are on their way while the products run.
+        if c.accumulate {
+            for r in 0..<rows { for v in 0..<vectors { vector_prefetch(p + r * c.row + v * lanes) } }
+        }
+        #endif
         for _ in 0..<k {
             var bv = InlineArray<vectors, Vector>(repeating: .zero)
             for v in 0..<vectors { bv[unchecked: v] = load(bk + v * lanes) }
@@ -63,7 +72,6 @@ enum RegisterTile<let rows: Int, let vectors: Int> {
             ak += a.column
             bk += b.row
         }
-        let p = c.memory + row * c.row
         if !c.accumulate {
             for r in 0..<rows {
                 for v in 0..<vectors { store(sum[unchecked: r][unchecked: v], p + r * c.row + v * lanes) }

@@ -40,6 +40,8 @@ struct RunCommand: ParsableCommand {
     var deterministic = false
     @Option(help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
+    @Option(help: "Who brings the threads.")
+    var parallel: ParallelRuntime = .dispatch
     @Option(help: ArgumentHelp("Tile sizes; chosen by shape by default.", valueName: "Br,Bc"))
     var blockSize: TileSizes?
     @OptionGroup var later: LaterOptions
@@ -59,8 +61,8 @@ struct RunCommand: ParsableCommand {
     private var options: AttentionOptions {
         AttentionOptions(
             mask: causal ? .causal(causalAlignment) : .full, softmaxScale: scale, algorithm: algorithm,
-            device: device, gemm: gemm, threads: threads, tileSizes: blockSize,
-            deterministic: deterministic)
+            device: device, gemm: gemm, threads: threads, parallelRuntime: parallel,
+            tileSizes: blockSize, deterministic: deterministic)
     }
 
     private func run<Element: FileElement>(_ file: SafeTensorsFile, _ type: Element.Type) throws {

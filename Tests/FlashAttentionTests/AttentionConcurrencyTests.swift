@@ -42,4 +42,29 @@ struct AttentionConcurrencyTests {
             for try await differences in group { #expect(differences == []) }
         }
     }
+
+    /// OpenMP, where it is installed, beside Dispatch, from many tasks at once and with more threads than cores.
+    @Test(arguments: AttentionAlgorithm.allCases)
+    func anyRuntime_givesTheSameBits(algorithm: AttentionAlgorithm) async throws {
+        let shape = AttentionShape(
+            batch: 2, heads: 4, keyValueHeads: 2, queryLength: 70, keyLength: 90, headSize: 24)
+        let problem = Problem<Float>(shape, mask: .causal)
+        let tiles = TileSizes(queries: 16, keys: 16)
+        let expected = try problem.run(AttentionOptions(algorithm: algorithm, threads: 1, tileSizes: tiles))
+        for runtime in ParallelRuntime.allCases {
+            let options = AttentionOptions(
+                algorithm: algorithm, parallelRuntime: runtime, tileSizes: tiles)
+            do { _ = try problem.attention(options) } catch .libraryUnavailable { continue }
+            try await withThrowingTaskGroup(of: [String].self) { group in
+                for threads in [2, 3, 8, 33] {
+                    var options = options
+                    options.threads = threads
+                    let attention = try problem.attention(options)
+                    group.addTask { try problem.run(attention).differences(from: expected) }
+                    group.addTask { try problem.run(attention).differences(from: expected) }
+                }
+                for try await differences in group { #expect(differences == [], "\(runtime)") }
+            }
+        }
+    }
 }

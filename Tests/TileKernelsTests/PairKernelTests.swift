@@ -126,6 +126,53 @@ struct PairKernelTests {
         }
     }
 
+    /// The number of row r and column c in rows of pairs.
+    private func number(_ pairs: [UInt32], _ r: Int, _ c: Int, _ columns: Int) -> Double {
+        let pair = pairs[r / 2 * columns + c]
+        let half = UInt16(truncatingIfNeeded: r % 2 == 0 ? pair : pair >> 16)
+        return Double(BFloat16(bitPattern: half).widened)
+    }
+
+    @Test(arguments: [1, 2, 7, 12])
+    func probabilityPairs_isTheExponentialInBothForms(rows: Int) {
+        let (n, factor) = (48, 0.7)
+        let scores = Matrix<Float>.random(rows, n, seed: 9)
+        let before = (0..<rows).map { r in (0..<n).map { Double(scores[r, $0]) } }
+        let high = (0..<rows).map { $0 == 3 ? Float.infinity : 1 + Float($0) }
+        let low = (0..<rows).map { Float($0) * 1e-4 }
+        var pairs = [UInt32](repeating: 7, count: (rows + 1) / 2 * n)
+        kernels.probabilityPairs(rows, n, scores.memory, n, factor, high, low, &pairs, n)
+        for r in 0..<rows {
+            for c in 0..<n {
+                let expected = referenceExp2(factor * (before[r][c] - Double(high[r]) - Double(low[r])))
+                #expect(abs(Double(scores[r, c]) - expected) <= 1e-6 * expected)
+                #expect(abs(number(pairs, r, c, n) - expected) <= (0x1p-8 + 1e-6) * expected)
+            }
+        }
+        if rows % 2 == 1 { #expect(pairs.suffix(n).allSatisfy { $0 >> 16 == 0 }) }
+    }
+
+    @Test(arguments: [1, 2, 7, 12])
+    func scoreGradientPairs_isRoundedInBothForms(rows: Int) {
+        let n = 32
+        let (P, dP) = (Matrix<Float>.random(rows, n, seed: 10), Matrix<Float>.random(rows, n, seed: 11))
+        let offset = (0..<rows).map { Float($0) * 0.1 }
+        var pairs = [UInt32](repeating: 7, count: (rows + 1) / 2 * n)
+        var lines = [BFloat16](repeating: 7, count: rows * (n + 4))
+        kernels.scoreGradientPairs(
+            rows, n, P.memory, n, dP.memory, n, 0.5, offset, &pairs, n, &lines, n + 4)
+        for r in 0..<rows {
+            for c in 0..<n {
+                let expected = Double(P[r, c]) * (0.5 * Double(dP[r, c]) - Double(offset[r]))
+                let allowed = 0x1p-8 * abs(expected) + 1e-6
+                #expect(abs(number(pairs, r, c, n) - expected) <= allowed)
+                #expect(abs(Double(lines[r * (n + 4) + c].widened) - expected) <= allowed)
+            }
+            #expect(lines[r * (n + 4) + n..<(r + 1) * (n + 4)].allSatisfy { $0 == 7 })
+        }
+        if rows % 2 == 1 { #expect(pairs.suffix(n).allSatisfy { $0 >> 16 == 0 }) }
+    }
+
     @Test func allFinite_findsWhatIsNot() {
         var x = Numbers(3, 21, stride: 24, seed: 8)
         x.elements[21] = .nan

@@ -23,6 +23,10 @@ import Testing
         ["bench", "--algorithm", "fa2,fa9"],
         ["bench", "--dtype", "bf15"], ["bench", "--seconds", "0"], ["bench", "--pass", "sideways"],
         ["bench", "--input", "x", "--shape", "1,1,1,1,1,1"], ["verify", "--case", "nonsense"],
+        ["bench", "--parallel", "pthreads"], ["run", "in", "--output", "out", "--parallel", "pthreads"],
+        ["tune", "--shape", "1,2,3"], ["tune", "--shape", "1,3,2,8,8,4"], ["tune", "--dtype", "f8"],
+        ["tune", "--seconds", "0"], ["tune", "--pass", "sideways"], ["tune", "--threads", "0"],
+        ["tune", "--block-size", "64"], ["tune", "--algorithm", "fa9"], ["tune", "--parallel", "tbb"],
         ["info", "extra"],
     ])
     func wrongUsage_is64(_ arguments: [String]) throws {
@@ -55,6 +59,7 @@ import Testing
         #endif
         for arguments in [
             ["info"], ["run", CommandLineTool.sample, "--output", "out"], ["bench"], ["verify"],
+            ["tune"],
         ] {
             let outcome = try CommandLineTool().run(arguments, environment: ["FATTN_KERNELS": foreign])
             #expect(outcome.isFailure(69, saying: foreign), "\(outcome)")
@@ -96,7 +101,9 @@ import Testing
     }
 
     @Test func unwritableReport_is74BeforeTheWork() throws {
-        let outcome = try CommandLineTool().run("bench", "--json", "/proc/none/bench.json")
-        #expect(outcome.isFailure(74, saying: "/proc/none/bench.json"), "\(outcome)")
+        for command in ["bench", "tune"] {
+            let outcome = try CommandLineTool().run(command, "--json", "/proc/none/bench.json")
+            #expect(outcome.isFailure(74, saying: "/proc/none/bench.json"), "\(outcome)")
+        }
     }
 }

@@ -159,25 +159,12 @@ enum FlashAttention2PairsBackward: CPUAlgorithm {
             ) { plan.visibleQueries(key: $0, of: part) }
         }
         steps.scores(steps.load(Qi.rows, into: scratch.Q), tile.KT, into: S)
-        steps.float.probabilities(S, rows.lse.rows(from: first))
-        steps.float.clearHidden(S, part, plan)
-        add(steps.pair(rounding: S, into: scratch.pairs), dOi, to: tile.dV)
+        let P = steps.probabilities(S, rows.lse.rows(from: first), part, plan, into: scratch.pairs)
+        add(P, dOi, to: tile.dV)
         steps.multiply(steps.load(dOi.rows, into: scratch.gradient), transposed: tile.VT, into: dP)
-        steps.float.scoreGradient(S, dP, scaledDelta: rows.scaledDelta + first)
-        steps.float.clearHidden(dP, part, plan)
-        add(steps.pair(rounding: dP, into: scratch.pairs), Qi, to: tile.dK)
-        return round(dP, scratch)
-    }
-
-    /// dS rounded, in pairs along its rows; the other half of an odd last pair is 0.
-    private static func round(_ dS: MutableBlock<Float>, _ scratch: Scratch) -> Block<UInt32> {
-        let rounded = scratch.dS.corner(dS.rows, dS.columns)
-        scratch.steps.float.store(dS, to: rounded)
-        if dS.columns % 2 == 1 {
-            for r in 0..<dS.rows { rounded.memory[r * rounded.stride + dS.columns] = .zero }
-        }
-        return Block(
-            memory: UnsafeRawPointer(rounded.memory).assumingMemoryBound(to: UInt32.self), rows: dS.rows,
-            columns: PairSteps.count(dS.columns), stride: rounded.stride / 2)
+        let dS = steps.scoreGradient(
+            S, dP, scaledDelta: rows.scaledDelta + first, part, plan, into: scratch.pairs, scratch.dS)
+        add(dS.columns, Qi, to: tile.dK)
+        return dS.rows
     }
 }

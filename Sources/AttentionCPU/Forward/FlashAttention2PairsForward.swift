@@ -70,7 +70,7 @@ enum FlashAttention2PairsForward: CPUAlgorithm {
             let tile = plan.tile(i, j)
             let Kj = steps.load(x.key.block(b, hkv, tile.keys), into: scratch.K)
             let Vj = steps.pair(x.value.block(b, hkv, tile.keys), into: scratch.V)
-            for part in plan.parts(of: tile, rows: c.kernels.panelWidth) {
+            for part in plan.parts(of: tile, rows: c.kernels.panelWidth / 2) {
                 visit(part, plan, rows.lowerBound, Qi, Kj, Vj, Oi, scratch)
             }
         }

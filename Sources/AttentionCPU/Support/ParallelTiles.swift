@@ -1,4 +1,3 @@
-import Dispatch
 import Synchronization
 
 #if canImport(Darwin)
@@ -16,9 +15,10 @@ import Musl
 /// not depend on which thread takes which task.
 ///
 /// - Parameters:
+///   - team: who brings the threads; it may bring fewer.
 ///   - scratch: makes a worker's own memory, once for each thread that takes part, numbered from 0.
-func parallelTiles<Scratch>(
-    _ count: Int, threads: Int, scratch: (Int) -> Scratch, body: (Int, inout Scratch) -> Void
+package func parallelTiles<Scratch>(
+    _ count: Int, threads: Int, team: ThreadTeam = .dispatch, scratch: (Int) -> Scratch, body: (Int, inout Scratch) -> Void
 ) {
     let workers = min(threads, count)
     guard workers > 1 else {
@@ -28,43 +28,32 @@ func parallelTiles<Scratch>(
         return
     }
     let next = Atomic(0)
-    // concurrentPerform asks for @Sendable; the closures are used by many threads but outlive none of them.
-    withoutActuallyEscaping(scratch) { scratch in
-        withoutActuallyEscaping(body) { body in
-            let work = SharedWork(scratch: scratch, body: body)
-            DispatchQueue.concurrentPerform(iterations: workers) { worker in
-                var own = work.scratch(worker)
-                var task = next.add(1, ordering: .relaxed).oldValue
-                while task < count {
-                    work.body(task, &own)
-                    task = next.add(1, ordering: .relaxed).oldValue
-                }
-            }
+    team.run(workers) { worker in
+        var own = scratch(worker)
+        var task = next.add(1, ordering: .relaxed).oldValue
+        while task < count {
+            body(task, &own)
+            task = next.add(1, ordering: .relaxed).oldValue
         }
     }
-}
-
-private struct SharedWork<Scratch>: @unchecked Sendable {
-    let scratch: (Int) -> Scratch
-    let body: (Int, inout Scratch) -> Void
 }
 
 /// Lets tasks add to shared tiles in a fixed order, so that the sum does not depend on who comes first.
 ///
 /// Each tile has a counter of the turns taken. Safe with `parallelTiles` as long as a task waits only for
 /// tasks of lower number, which have all started and of which the lowest never waits.
-struct Turns {
+package struct Turns {
     private let counters: UnsafeMutablePointer<Atomic<Int>>
 
     /// - Parameters:
     ///   - counters: `[count]`, uninitialised.
-    init(_ counters: UnsafeMutablePointer<Atomic<Int>>, count: Int) {
+    package init(_ counters: UnsafeMutablePointer<Atomic<Int>>, count: Int) {
         self.counters = counters
         for tile in 0..<count { (counters + tile).initialize(to: Atomic(0)) }
     }
 
     /// Waits until `turn` turns of the tile have been taken.
-    func wait(tile: Int, for turn: Int) {
+    package func wait(tile: Int, for turn: Int) {
         var spins = 0
         while counters[tile].load(ordering: .acquiring) != turn {
             spins += 1
@@ -73,5 +62,5 @@ struct Turns {
     }
 
     /// Takes the turn that `wait` waited for.
-    func take(tile: Int) { counters[tile].add(1, ordering: .releasing) }
+    package func take(tile: Int) { counters[tile].add(1, ordering: .releasing) }
 }

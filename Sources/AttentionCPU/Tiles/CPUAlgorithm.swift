@@ -65,7 +65,7 @@ extension CPUAlgorithm {
         _ body: (Int, Int, Int, Scratch) -> Void
     ) {
         parallelTiles(
-            c.shape.batch * heads * tiles, threads: c.threads,
+            c.shape.batch * heads * tiles, threads: c.threads, team: c.team,
             scratch: { memory.worker($0) { Self.scratch(c, &$0) } }
         ) { task, scratch in
             body(task / (heads * tiles), task / tiles % heads, task % tiles, scratch)

@@ -11,6 +11,8 @@ package struct CPUContext: Sendable {
     let keySplits: KeySplits?
     /// Workers, each with memory of its own.
     var threads: Int
+    /// Who brings their threads.
+    let team: ThreadTeam
     let kernels: TileKernelTable
     /// How blocks of the operands are loaded and stored; nil if they hold what is computed in.
     let conversion: ElementConversion?

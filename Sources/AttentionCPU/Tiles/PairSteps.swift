@@ -25,9 +25,13 @@ struct PairSteps {
         let memory: UnsafePointer<UInt32>
         /// ⌈D / 2⌉
         let depth: Int
+        /// Rows in a panel.
+        let width: Int
 
-        /// Some of the rows, from the start of a panel.
-        func rows(from row: Int) -> Panels { Panels(memory: memory + row * depth, depth: depth) }
+        /// Some of the rows: from the start of a panel, or within one.
+        func rows(from row: Int) -> Panels {
+            Panels(memory: memory + row / width * width * depth + row % width, depth: depth, width: width)
+        }
     }
 
     init(_ c: CPUContext, _ kernels: PairKernelTable, _ arena: inout Arena) {
@@ -74,10 +78,52 @@ struct PairSteps {
         return pairs.readOnly
     }
 
+    /// P = exp(scale · S − lse) in place, 0 where it is hidden; returned rounded and paired down the columns.
+    func probabilities(
+        _ S: MutableBlock<Float>, _ lse: RowOffsets<Float>, _ tile: TilePlan.Tile, _ plan: TilePlan,
+        into scratch: MutableBlock<UInt32>
+    ) -> Block<UInt32> {
+        let pairs = scratch.corner(Self.count(S.rows), S.columns)
+        kernels.probabilityPairs(
+            S.rows, S.columns, S.memory, S.stride, float.exponentFactor, lse.high, lse.low, pairs.memory,
+            pairs.stride)
+        guard tile.zone == .masked else { return pairs.readOnly }
+        float.clearHidden(S, tile, plan)
+        return pair(rounding: S, into: scratch)
+    }
+
+    /// dS = P ∘ (dP − delta) · scale, 0 where it is hidden; rounded, paired down the columns and along the
+    /// rows. Of an odd last pair the other half is 0.
+    func scoreGradient(
+        _ P: MutableBlock<Float>, _ dP: MutableBlock<Float>, scaledDelta: UnsafePointer<Float>,
+        _ tile: TilePlan.Tile, _ plan: TilePlan, into scratch: MutableBlock<UInt32>, _ dS: MutableBlock<BFloat16>
+    ) -> (columns: Block<UInt32>, rows: Block<UInt32>) {
+        let dS = dS.corner(P.rows, P.columns)
+        var pairs = scratch.corner(Self.count(P.rows), P.columns).readOnly
+        if tile.zone == .masked {
+            float.scoreGradient(P, dP, scaledDelta: scaledDelta)
+            float.clearHidden(dP, tile, plan)
+            pairs = pair(rounding: dP, into: scratch)
+            float.store(dP, to: dS)
+        } else {
+            kernels.scoreGradientPairs(
+                P.rows, P.columns, P.memory, P.stride, dP.memory, dP.stride, float.scale, scaledDelta,
+                scratch.memory, scratch.stride, dS.memory, dS.stride)
+        }
+        if P.columns % 2 == 1 {
+            for r in 0..<P.rows { dS.memory[r * dS.stride + P.columns] = .zero }
+        }
+        let rows = Block(
+            memory: UnsafeRawPointer(dS.memory).assumingMemoryBound(to: UInt32.self), rows: P.rows,
+            columns: Self.count(P.columns), stride: dS.stride / 2)
+        return (pairs, rows)
+    }
+
     /// Makes the rows of an operand that stays for many tiles ready for `scores`.
     func pack(_ rows: Block<UInt32>, panels: UnsafeMutablePointer<UInt32>) -> Panels {
         kernels.packTransposed(rows.rows, rows.columns, rows.memory, rows.stride, panels)
-        return Panels(memory: UnsafePointer(panels), depth: rows.columns)
+        return Panels(
+            memory: UnsafePointer(panels), depth: rows.columns, width: float.kernels.panelWidth)
     }
 
     // MARK: Products

@@ -15,7 +15,9 @@ public struct AttentionOptions: Hashable, Sendable {
     public var kernels: KernelSet?
     /// Threads at work; one a core if nil. The result does not depend on it.
     public var threads: Int?
-    /// The tile sizes of both passes; chosen by head size, algorithm, pass and element type if nil.
+    /// Who brings the threads on the CPU. The result does not depend on it.
+    public var parallelRuntime: ParallelRuntime
+    /// The tile sizes of both passes; chosen by shape, mask, algorithm, pass and element type if nil.
     public var tileSizes: TileSizes?
     /// Whether results must be bit-identical from run to run. They are in any case, but for the gradients of
     /// Float16 and BFloat16 by FlashAttention-2 on a GPU, which are slower with it.
@@ -25,7 +27,8 @@ public struct AttentionOptions: Hashable, Sendable {
     public init(
         mask: AttentionMask = .full, softmaxScale: Double? = nil,
         algorithm: AttentionAlgorithm = .flashAttention2, device: AttentionDevice = .cpu,
-        gemm: GEMMProvider? = nil, kernels: KernelSet? = nil, threads: Int? = nil, tileSizes: TileSizes? = nil,
+        gemm: GEMMProvider? = nil, kernels: KernelSet? = nil, threads: Int? = nil,
+        parallelRuntime: ParallelRuntime = .dispatch, tileSizes: TileSizes? = nil,
         deterministic: Bool = false
     ) {
         self.mask = mask
@@ -35,6 +38,7 @@ public struct AttentionOptions: Hashable, Sendable {
         self.gemm = gemm
         self.kernels = kernels
         self.threads = threads
+        self.parallelRuntime = parallelRuntime
         self.tileSizes = tileSizes
         self.deterministic = deterministic
     }
@@ -79,6 +83,16 @@ public enum GEMMProvider: String, Hashable, Sendable, CaseIterable {
     case simd
     /// OpenBLAS, loaded when it is first asked for; Accelerate on Apple platforms.
     case openblas
+}
+
+/// Who brings the threads that work on the CPU.
+public enum ParallelRuntime: String, Hashable, Sendable, CaseIterable {
+    /// Dispatch, whose threads sleep when they have nothing to do.
+    case dispatch
+    /// An OpenMP library, LLVM's or GCC's, loaded when it is first asked for. Its threads wait for the next
+    /// call in a loop, for some milliseconds, so small calls in quick succession start sooner and other
+    /// programs have less of the machine; `OMP_WAIT_POLICY` and `KMP_BLOCKTIME` say for how long.
+    case openMP = "openmp"
 }
 
 /// A set of micro-kernels, named for what it needs of the processor.

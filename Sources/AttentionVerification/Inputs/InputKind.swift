@@ -111,3 +111,13 @@ public struct GeneratedInputs<Element: AttentionElement>: Sendable {
         }
     }
 }
+
+extension Tensor {
+    /// A tensor of N(0, 1), dense `[B, H, N, D]`; the same seed gives the same entries.
+    public static func normal(_ extents: TensorExtents, seed: UInt64 = 1) -> Tensor {
+        var random = SplitMix64(seed: seed)
+        var tensor = Tensor(extents)
+        for index in tensor.elements.indices { tensor.elements[index] = .rounding(random.normal()) }
+        return tensor
+    }
+}

@@ -8,8 +8,11 @@
 // Starts to bring the cache line of an address to the second cache, and does not wait. The address need not exist.
 VECTOR_INSTRUCTION void prefetch_line(const void *address) { __builtin_prefetch(address, 0, 2); }
 
-// a * b + c and a * b - c, rounded once. (Swift's `addingProduct` is a call for each lane that the optimiser has to gather
-// into a vector again, and does not always.)
+// Asks for the cache line of an address that will be read and written soon.
+VECTOR_INSTRUCTION void vector_prefetch(const void *address) { __builtin_prefetch(address, 1); }
+
+// a * b + c and a * b - c, rounded once. (Swift's `addingProduct` is a call for each lane that the optimiser has
+// to gather into a vector again, and does not always.)
 #define VECTOR_MULTIPLY_ADD(type, count, name)                                                                 \
     typedef type name __attribute__((vector_size(sizeof(type) * count)));                                      \
     VECTOR_INSTRUCTION name name##_multiply_add(name a, name b, name c) {                                      \
@@ -52,6 +55,11 @@ VECTOR_INSTRUCTION vector_f32 vector_f32_scale(vector_f32 x, vector_f32 n, vecto
 // added after the other. Subnormal numbers count as 0, in and out.
 VECTOR_INSTRUCTION vector_f32 vector_f32_dot_pairs(vector_f32 sum, vector_f32 a, vector_f32 b) {
     return (vector_f32)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+
+// The lanes rounded to BF16, the even one of two, 32 bytes to any address. Subnormal numbers become 0.
+VECTOR_INSTRUCTION void vector_f32_store_bf16(vector_f32 x, void *to) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)x));
 }
 #endif
 

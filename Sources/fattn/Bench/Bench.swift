@@ -10,6 +10,7 @@ struct Bench {
     let passes: [AttentionPass]
     let masks: [BenchMask]
     let threads: Int
+    let parallel: ParallelRuntime
     let seconds: Double
     let machine: BenchMachine
     let progress: Progress
@@ -58,7 +59,8 @@ struct Bench {
                 (device == .cpu ? providers.map { $0 } : [nil]).map { gemm in
                     BenchRow(
                         shape: problem.shape, type: problem.type, pass: pass, mask: mask, device: device,
-                        algorithm: algorithm, gemm: gemm, threads: device == .cpu ? threads : nil)
+                        algorithm: algorithm, gemm: gemm, threads: device == .cpu ? threads : nil,
+                        parallel: parallel)
                 }
             }
         }

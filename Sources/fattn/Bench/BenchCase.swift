@@ -43,18 +43,37 @@ final class BenchCheck<Element: FileElement> {
     }
 }
 
+/// Where a case writes.
+final class BenchResults<Element: FileElement> {
+    var forward: AttentionOutput<Element>
+    var gradients: AttentionGradients<Element>
+
+    init() {
+        let none = Tensor<Element>(TensorExtents(0, 0, 0, 0))
+        forward = AttentionOutput(output: none, logSumExp: [])
+        gradients = AttentionGradients(query: none, key: none, value: none)
+    }
+}
+
 /// One case while it is being checked and timed.
 final class BenchCase<Element: FileElement> {
     private(set) var row: BenchRow
     private(set) var spent = 0.0
     private let inputs: BenchInputs<Element>
     private let check: BenchCheck<Element>
+    private let results: BenchResults<Element>
     private var engine: (any BenchEngine<Element>)?
 
-    init(_ row: BenchRow, _ inputs: BenchInputs<Element>, _ check: BenchCheck<Element>) {
+    /// - Parameters:
+    ///   - results: where they go; cases that are timed in turns may share one place.
+    init(
+        _ row: BenchRow, _ inputs: BenchInputs<Element>, _ check: BenchCheck<Element>,
+        results: BenchResults<Element> = .init()
+    ) {
         self.row = row
         self.inputs = inputs
         self.check = check
+        self.results = results
     }
 
     var name: String {
@@ -69,11 +88,11 @@ final class BenchCase<Element: FileElement> {
                 shape: row.shape,
                 options: AttentionOptions(
                     mask: row.mask.mask, algorithm: row.algorithm, device: row.device, gemm: row.gemm,
-                    threads: row.threads))
+                    threads: row.threads, parallelRuntime: row.parallel, tileSizes: row.tiles))
             try describe(attention.configuration)
             let engine: any BenchEngine<Element> =
                 row.device == .cpu
-                ? HostEngine(attention, inputs) : try DeviceEngine(attention, inputs)
+                ? HostEngine(attention, inputs, results) : try DeviceEngine(attention, inputs)
             try verify(engine)
             guard row.failure == nil else { return }
             try engine.describe(&row)

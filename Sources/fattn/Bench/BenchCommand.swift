@@ -45,6 +45,8 @@ struct BenchCommand: ParsableCommand {
     var gemm: [GEMMProvider] = []
     @Option(help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
+    @Option(help: "Who brings the threads.")
+    var parallel: ParallelRuntime = .dispatch
     @Option(help: ArgumentHelp("Time for each case.", valueName: "number"))
     var seconds = 0.8
     @Option(help: "A safetensors file whose q, k, v and seqused_k are taken instead of random ones.")
@@ -70,7 +72,7 @@ struct BenchCommand: ParsableCommand {
         say(machine.summary)
         let bench = Bench(
             devices: device, algorithms: algorithm, providers: providers, passes: passes, masks: mask,
-            threads: threads, seconds: seconds, machine: machine, progress: progress)
+            threads: threads, parallel: parallel, seconds: seconds, machine: machine, progress: progress)
         let table = BenchTable(problems.map(\.shape), device)
         say(table.header)
         var rows: [BenchRow] = []
@@ -88,31 +90,18 @@ struct BenchCommand: ParsableCommand {
     }
 
     private func check() throws {
-        try assertRelease()
+        try requireReleaseBuild("bench")
         for device in device { try device.require() }
         try fattn.check(threads: threads)
-        guard seconds > 0, seconds <= 86400 else {
-            throw CommandError.usage("--seconds: expected more than 0 and at most 86400, got \(seconds)")
-        }
+        try parallel.require()
         if dtype.contains(.f64), device.contains(.cuda) {
             throw CommandError.usage("--dtype: expected f32, f16 or bf16 on cuda, got f64")
         }
+        try fattn.check(seconds: seconds)
+        try fattn.check(shapes: shape)
         guard input == nil || shape.isEmpty else {
             throw CommandError.usage(
                 "--shape: expected none beside --input, whose tensors have one, got some")
-        }
-        for shape in shape {
-            do { try shape.validate() } catch { throw CommandError.usage("--shape: \(error)") }
-        }
-    }
-
-    /// Times of a debug build say nothing about anything.
-    private func assertRelease() throws {
-        var isDebugBuild = false
-        assert({ isDebugBuild = true }() == ())
-        if isDebugBuild {
-            throw CommandError.usage(
-                "bench: expected a release build (swift build -c release), got a debug build")
         }
     }
 

@@ -18,30 +18,27 @@ protocol BenchEngine<Element>: AnyObject {
 final class HostEngine<Element: FileElement>: BenchEngine {
     private let inputs: BenchInputs<Element>
     private let attention: Attention<Element>
-    private var output: AttentionOutput<Element>
-    private var gradients: AttentionGradients<Element>
+    private let results: BenchResults<Element>
 
-    init(_ attention: Attention<Element>, _ inputs: BenchInputs<Element>) {
+    init(_ attention: Attention<Element>, _ inputs: BenchInputs<Element>, _ results: BenchResults<Element>) {
         self.attention = attention
         self.inputs = inputs
-        let none = Tensor<Element>(TensorExtents(0, 0, 0, 0))
-        output = AttentionOutput(output: none, logSumExp: [])
-        gradients = AttentionGradients(query: none, key: none, value: none)
+        self.results = results
     }
 
     var configuration: AttentionConfiguration { attention.configuration }
 
     func forward() throws -> AttentionOutput<Element> {
-        output = try attention.forward(
+        results.forward = try attention.forward(
             query: inputs.query, key: inputs.key, value: inputs.value, keyLengths: inputs.keyLengths)
-        return output
+        return results.forward
     }
 
     func backward() throws -> AttentionGradients<Element> {
-        gradients = try attention.backward(
-            query: inputs.query, key: inputs.key, value: inputs.value, forward: output,
+        results.gradients = try attention.backward(
+            query: inputs.query, key: inputs.key, value: inputs.value, forward: results.forward,
             outputGradient: inputs.outputGradient, keyLengths: inputs.keyLengths)
-        return gradients
+        return results.gradients
     }
 
     func time(_ pass: AttentionPass) throws -> Double {
@@ -50,12 +47,12 @@ final class HostEngine<Element: FileElement>: BenchEngine {
         switch pass {
         case .forward:
             try attention.forward(
-                query: inputs.query, key: inputs.key, value: inputs.value, into: &output,
+                query: inputs.query, key: inputs.key, value: inputs.value, into: &results.forward,
                 keyLengths: inputs.keyLengths)
         case .backward:
             try attention.backward(
-                query: inputs.query, key: inputs.key, value: inputs.value, forward: output,
-                outputGradient: inputs.outputGradient, into: &gradients, keyLengths: inputs.keyLengths)
+                query: inputs.query, key: inputs.key, value: inputs.value, forward: results.forward,
+                outputGradient: inputs.outputGradient, into: &results.gradients, keyLengths: inputs.keyLengths)
         }
         return (clock.now - start) / .seconds(1)
     }

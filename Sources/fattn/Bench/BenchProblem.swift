@@ -57,14 +57,16 @@ struct BenchInputs<Element: FileElement> {
 
     /// The file's q, k and v, with a random dO; or all four from N(0, 1).
     init(_ problem: BenchProblem) throws {
-        let oracle = Oracle(shape: problem.shape, keyLengths: problem.keyLengths)
-        let random = GeneratedInputs<Element>(.normal, for: oracle)
         keyLengths = problem.keyLengths
-        outputGradient = random.outputGradient
         guard let file = problem.file else {
+            let oracle = Oracle(shape: problem.shape, keyLengths: problem.keyLengths)
+            let random = GeneratedInputs<Element>(.normal, for: oracle)
             (query, key, value) = (random.query, random.key, random.value)
+            outputGradient = random.outputGradient
             return
         }
+        // Not with the rest, which would take long for many keys and be thrown away.
+        outputGradient = .normal(problem.shape.outputExtents)
         func tensor(_ name: String, _ extents: TensorExtents) throws -> Tensor<Element> {
             let elements: TensorElements<Element> = try file.elements(of: name)
             return try withExtendedLifetime(elements) {

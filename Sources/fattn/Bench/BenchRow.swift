@@ -8,9 +8,11 @@ struct BenchRow {
     let mask: BenchMask
     let device: AttentionDevice
     let algorithm: AttentionAlgorithm
-    /// Who multiplies the blocks, and on how many threads: on the CPU alone.
+    /// Who multiplies the blocks, on how many threads and who brings them: on the CPU alone.
     let gemm: GEMMProvider?
     var threads: Int?
+    let parallel: ParallelRuntime
+    /// Those asked for, then those in use.
     var tiles: TileSizes?
     /// What was wrong; a case with a failure has no times.
     var failure: String?
@@ -103,7 +105,8 @@ extension BenchRow {
             ("gflops", .number(gflops)), ("peak_fraction", .number(peakFraction)),
             ("max_abs_error", .number(maximumError)), ("rmse", .number(rmse)),
             ("extra_bytes", .integer(extraBytes)), ("traffic_bytes", .integer(trafficBytes)),
-            ("gbps", .number(gigabytesPerSecond)), ("failure", .text(failure)),
+            ("gbps", .number(gigabytesPerSecond)),
+            ("parallel", .text(device == .cpu ? parallel.rawValue : nil)), ("failure", .text(failure)),
             ("host_to_device_s", .number(toDevice)), ("device_to_host_s", .number(toHost)),
             ("call_s", .number(callSeconds)), ("call_and_wait_s", .number(callAndWaitSeconds)),
             ("speedup_vs_cpu", .number(speedup)),

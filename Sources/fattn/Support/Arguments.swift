@@ -17,6 +17,15 @@ extension AttentionDevice: ExpressibleByArgument {
 
 extension AttentionAlgorithm: ExpressibleByArgument {}
 extension GEMMProvider: ExpressibleByArgument {}
+
+extension ParallelRuntime: ExpressibleByArgument {
+    /// - Throws: `AttentionError.libraryUnavailable` for one that is not installed.
+    func require() throws {
+        let shape = AttentionShape(batch: 1, heads: 1, queryLength: 1, headSize: 1)
+        _ = try Attention<Float>(shape: shape, options: AttentionOptions(parallelRuntime: self))
+    }
+}
+
 extension CausalAlignment: ExpressibleByArgument {}
 extension TensorLayout: ExpressibleByArgument {}
 
@@ -74,6 +83,31 @@ func list<Value: RawRepresentable<String> & CaseIterable & Equatable>(_ text: St
 func check(threads: Int?) throws {
     if let threads, !(1...4096).contains(threads) {
         throw CommandError.usage("--threads: expected 1 to 4096, got \(threads)")
+    }
+}
+
+/// - Throws: `CommandError.usage` for a time that no case can take.
+func check(seconds: Double) throws {
+    guard seconds > 0, seconds <= 86400 else {
+        throw CommandError.usage("--seconds: expected more than 0 and at most 86400, got \(seconds)")
+    }
+}
+
+/// - Throws: `CommandError.usage` for sizes that are no problem's.
+func check(shapes: [AttentionShape]) throws {
+    for shape in shapes {
+        do { try shape.validate() } catch { throw CommandError.usage("--shape: \(error)") }
+    }
+}
+
+/// Times of a debug build say nothing about anything.
+/// - Throws: `CommandError.usage`
+func requireReleaseBuild(_ command: String) throws {
+    var isDebugBuild = false
+    assert({ isDebugBuild = true }() == ())
+    if isDebugBuild {
+        throw CommandError.usage(
+            "\(command): expected a release build (swift build -c release), got a debug build")
     }
 }
 

@@ -1,0 +1,117 @@
+import ArgumentParser
+import FlashAttention
+import SafeTensors
+
+/// `fattn tune`: sweeps the tile sizes and shows the choice of the library against the best of them.
+struct TuneCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "tune",
+        abstract: "Sweep the tile sizes of a problem and show the library's choice against the best found.",
+        discussion: """
+            Sizes are timed in turns, so that a slow spell of the machine falls on all of them. After each round \
+            the slower half is out; the choice stays to the end. What is left gets --seconds each, and its \
+            fastest runs are compared. Every size is checked against the FP64 oracle first.
+            """)
+
+    @Option(
+        help: ArgumentHelp(
+            "A problem; may be given several times. Ten problems without it.", valueName: "B,H,Hkv,Nq,Nk,D[,Dv]"))
+    var shape: [AttentionShape] = []
+    @Option(
+        help: ArgumentHelp("naive, online, fa1, fa2.", valueName: "list"),
+        transform: { try list($0) as [AttentionAlgorithm] })
+    var algorithm: [AttentionAlgorithm] = [.flashAttention2]
+    @Option(
+        help: ArgumentHelp("f32, f64, f16, bf16.", valueName: "list"), transform: { try list($0) as [BenchType] })
+    var dtype: [BenchType] = [.f32]
+    @Option(
+        name: .customLong("pass"), help: ArgumentHelp("forward, backward.", valueName: "list"),
+        transform: { try list($0) as [AttentionPass] })
+    var passes = AttentionPass.allCases
+    @Option(
+        help: ArgumentHelp("full, causal.", valueName: "list"), transform: { try list($0) as [BenchMask] })
+    var mask = BenchMask.allCases
+    @Option(help: "Who multiplies the blocks.")
+    var gemm: GEMMProvider = .simd
+    @Option(help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
+    var threads: Int?
+    @Option(help: "Who brings the threads.")
+    var parallel: ParallelRuntime = .dispatch
+    @Option(
+        help: ArgumentHelp(
+            "Sizes to try beside the choice; may be given several times. A grid without it.", valueName: "Br,Bc"))
+    var blockSize: [TileSizes] = []
+    @Option(help: ArgumentHelp("Time for each size that comes to the end.", valueName: "number"))
+    var seconds = 0.8
+    @Option(help: "Where to write the results, every size's, for programs.")
+    var json: String?
+
+    func run() throws {
+        try checkEnvironment()
+        try requireReleaseBuild("tune")
+        try check(threads: threads)
+        try check(seconds: seconds)
+        try check(shapes: shape)
+        try requireLibraries()
+        if let json { try AtomicFile.checkWritable(json) }
+        let threads = threads ?? Processor.cores
+        let progress = Progress()
+        progress.show("measuring the machine")
+        let machine = try BenchMachine(threads: threads, measuresDouble: dtype.contains(.f64))
+        progress.clear()
+        say(machine.summary)
+        let shapes = shape.isEmpty ? Self.defaultShapes : shape
+        let table = TuneTable(shapes)
+        say(table.header)
+        let sweep = TuneSweep(candidates: blockSize, seconds: seconds, progress: progress)
+        var results: [TuneResult] = []
+        for row in rows(shapes, threads) {
+            let result = try sweep.run(row, machine)
+            results.append(result)
+            say(table.line(result))
+        }
+        if let json { try writeWhole(try encodeJSON(TuneReport(machine: machine, rows: results)), to: json) }
+        let failed = results.count { $0.failure != nil }
+        if failed > 0 { throw CommandError.checkFailed("tune: \(failed) of \(results.count) problems failed") }
+    }
+
+    /// Asks for them before anything is timed.
+    private func requireLibraries() throws {
+        let shape = AttentionShape(batch: 1, heads: 1, queryLength: 1, headSize: 1)
+        let options = AttentionOptions(gemm: gemm, parallelRuntime: parallel)
+        _ = try Attention<Float>(shape: shape, options: options)
+    }
+
+    private func rows(_ shapes: [AttentionShape], _ threads: Int) -> [BenchRow] {
+        var rows: [BenchRow] = []
+        for shape in shapes {
+            for type in dtype {
+                for mask in mask {
+                    for pass in passes {
+                        rows += algorithm.map {
+                            BenchRow(
+                                shape: shape, type: type, pass: pass, mask: mask, device: .cpu,
+                                algorithm: $0, gemm: gemm,
+                                threads: threads, parallel: parallel)
+                        }
+                    }
+                }
+            }
+        }
+        return rows
+    }
+
+    /// From small to large: head sizes from 32 to 256, grouped heads, one head, few queries to many keys.
+    static let defaultShapes = [
+        AttentionShape(batch: 1, heads: 1, queryLength: 64, headSize: 64),
+        AttentionShape(batch: 4, heads: 12, queryLength: 128, headSize: 32),
+        AttentionShape(batch: 1, heads: 8, queryLength: 512, headSize: 64),
+        AttentionShape(batch: 1, heads: 8, keyValueHeads: 2, queryLength: 1000, headSize: 80),
+        AttentionShape(batch: 1, heads: 8, queryLength: 256, keyLength: 4096, headSize: 128),
+        AttentionShape(batch: 1, heads: 8, queryLength: 2048, headSize: 64),
+        AttentionShape(batch: 1, heads: 8, queryLength: 2048, headSize: 128),
+        AttentionShape(batch: 1, heads: 4, queryLength: 2048, headSize: 256),
+        AttentionShape(batch: 1, heads: 1, queryLength: 8192, headSize: 64),
+        AttentionShape(batch: 1, heads: 8, keyValueHeads: 2, queryLength: 4096, headSize: 128),
+    ]
+}
