@@ -44,9 +44,11 @@ struct KernelCases {
         output = input
     }
 
-    /// Br and Bc.
+    /// Br and Bc for a common shape.
     func sizes(_ algorithm: AttentionAlgorithm, _ pass: AttentionPass) -> TileSizes {
-        TileTuning.sizes(AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize)
+        TileTuning.sizes(
+            AttentionShape(batch: 1, heads: 8, queryLength: 2048, headSize: 128),
+            AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize)
     }
 
     /// A row length of a destination that the kernel writes in whole panels.
