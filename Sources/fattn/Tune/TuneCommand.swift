@@ -57,7 +57,8 @@ struct TuneCommand: ParsableCommand {
         let threads = threads ?? Processor.cores
         let progress = Progress()
         progress.show("measuring the machine")
-        let machine = try BenchMachine(threads: threads, measuresDouble: dtype.contains(.f64))
+        let machine = try BenchMachine(
+            threads: threads, measuresDouble: dtype.contains(.f64), measuresGPU: false)
         progress.clear()
         say(machine.summary)
         let shapes = shape.isEmpty ? Self.defaultShapes : shape
