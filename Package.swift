@@ -60,15 +60,13 @@ let package = Package(
         .plugin(
             name: "CompileCUDA", capability: .buildTool(), dependencies: ["cuda-embed"],
             path: "Sources/CompileCUDA"),
-        // Empty unless the trait CUDA is on.
+        // Without the trait CUDA it has no kernels, and says so when it is asked for a device.
         .target(
             name: "AttentionCUDA", dependencies: ["AttentionCore", "CTileABI", "CCUDADriver"],
             exclude: ["Kernels"], plugins: ["CompileCUDA"]),
         .target(
             name: "FlashAttention",
-            dependencies: [
-                "AttentionCore", "AttentionCPU", .target(name: "AttentionCUDA", condition: .when(traits: ["CUDA"])),
-            ]),
+            dependencies: ["AttentionCore", "AttentionCPU", "AttentionCUDA"]),
         .target(name: "AttentionVerification", dependencies: ["FlashAttention"]),
         .target(
             name: "AttentionBenchmarkSupport", dependencies: ["AttentionCPU", "AttentionCore", "TileKernelTable"]),
@@ -90,7 +88,11 @@ let package = Package(
         .testTarget(
             name: "FlashAttentionTests",
             dependencies: ["FlashAttention", "AttentionVerification", "CAllocationCounter"]),
-        .testTarget(name: "AttentionCUDATests", dependencies: ["AttentionCUDA", "AttentionCore", "CTileABI"]),
+        .testTarget(
+            name: "AttentionCUDATests",
+            dependencies: ["AttentionCUDA", "AttentionCore", "CTileABI", "CFakeCUDA", "FlashAttention"]),
+        // A driver that computes nothing and remembers what it was asked for.
+        .target(name: "CFakeCUDA", dependencies: ["CCUDADriver"], path: "Tests/CFakeCUDA"),
         // Counts what the test program allocates.
         .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
         .testTarget(name: "AttentionVerificationTests", dependencies: ["AttentionVerification"]),

@@ -1,20 +1,15 @@
-#if CUDA
 import AttentionCore
 
 /// One call on operands in host memory: its stream, and the memory that must live until the stream is done.
-final class HostCall {
+///
+/// Whatever goes wrong, memory goes back behind the work that uses it: device memory in the order of the
+/// stream, pinned memory when the stream has passed.
+final class HostCall<Element: AttentionElement> {
     let stream: CUDAStream
     private var device: [DeviceMemory] = []
     private var pinned: [PinnedMemory] = []
 
-    init(_ problem: LaunchProblem, _ library: KernelLibrary) throws(AttentionError) {
-        stream = try CUDAStream(library.device)
-    }
-
-    deinit {
-        // Also after an error: nothing is freed under a copy that is still on its way.
-        try? stream.synchronize()
-    }
+    init(_ device: CUDADevice) throws(AttentionError) { stream = try CUDAStream(device) }
 
     func allocate(_ bytes: Int) throws(AttentionError) -> DeviceMemory {
         let memory = try DeviceMemory(byteCount: bytes, on: stream)
@@ -23,21 +18,19 @@ final class HostCall {
     }
 
     /// A dense tensor on the device, its contents undefined.
-    func make(_ extents: TensorExtents) throws(AttentionError) -> (memory: DeviceMemory, view: DeviceTensorView) {
-        let memory = try allocate(4 * extents.count)
+    func make(_ extents: TensorExtents) throws(AttentionError) -> (
+        memory: DeviceMemory, view: DeviceTensorView
+    ) {
+        let memory = try allocate(MemoryLayout<Element>.stride * extents.count)
         let strides = TensorLayout.bhnd.strides(extents)
         return (memory, DeviceTensorView(address: memory.address, strides: strides))
     }
 
     /// Packs a tensor densely into pinned memory and queues its copy.
-    func copyIn(_ tensor: TensorView<Float>) throws(AttentionError) -> DeviceTensorView {
+    func copyIn(_ tensor: TensorView<Element>) throws(AttentionError) -> DeviceTensorView {
         let (memory, view) = try make(tensor.extents)
         let staging = try stage(memory.byteCount)
-        var target = staging.bindMemory(to: Float.self).baseAddress
-        tensor.forEachRow { row in
-            target?.update(from: row, count: tensor.extents.size)
-            target? += tensor.extents.size
-        }
+        tensor.copyRows(to: staging.bindMemory(to: Element.self))
         try stream.copy(UnsafeRawBufferPointer(staging), to: memory)
         return view
     }
@@ -60,53 +53,58 @@ final class HostCall {
         return memory.address
     }
 
-    /// Queues the copy of floats; they are there once the stream is done.
-    func copyOut(
-        _ memory: DeviceMemory, count: Int
-    ) throws(AttentionError) -> (values: UnsafeBufferPointer<Float>, bytes: UnsafeMutableRawBufferPointer) {
-        let staging = try stage(4 * count)
+    /// Queues the copy of so many values; they are there once the stream is done.
+    func copyOut<Value: BitwiseCopyable>(
+        _ memory: DeviceMemory, count: Int, as type: Value.Type
+    ) throws(AttentionError) -> UnsafeBufferPointer<Value> {
+        let staging = try stage(MemoryLayout<Value>.stride * count)
         try stream.copy(memory, to: staging)
-        return (UnsafeBufferPointer(staging.bindMemory(to: Float.self)), staging)
+        return UnsafeBufferPointer(staging.bindMemory(to: Value.self))
     }
 
     /// Queues the copy of a dense tensor. What is returned, called once the stream is done, puts its rows in
     /// place.
     func copyOut(
-        _ memory: DeviceMemory, to tensor: MutableTensorView<Float>
+        _ memory: DeviceMemory, to tensor: MutableTensorView<Element>
     ) throws(AttentionError) -> () -> Void {
-        let staging = try copyOut(memory, count: tensor.extents.count).values
-        return {
-            var source = staging.baseAddress
-            tensor.forEachRow { row in
-                guard let start = source else { return }
-                row.update(from: start, count: tensor.extents.size)
-                source = start + tensor.extents.size
-            }
-        }
+        let staging = try copyOut(memory, count: tensor.extents.count, as: Element.self)
+        return { tensor.copyRows(from: staging) }
     }
 
     private func stage(_ bytes: Int) throws(AttentionError) -> UnsafeMutableRawBufferPointer {
         let memory = try PinnedMemory(byteCount: bytes, for: stream.device)
+        memory.use(on: stream)
         pinned.append(memory)
         return memory.bytes
     }
 }
 
 extension TensorView {
-    fileprivate func forEachRow(_ body: (UnsafePointer<Element>) -> Void) {
-        guard extents.count > 0 else { return }
+    /// Copies the rows, one after the other in the order `[B, H, N, D]`, to dense memory of as many elements.
+    package func copyRows(to target: UnsafeMutableBufferPointer<Element>) {
+        guard extents.count > 0, var next = target.baseAddress else { return }
         for b in 0..<extents.batch {
-            for h in 0..<extents.heads { for n in 0..<extents.length { body(row(b, h, n)) } }
+            for h in 0..<extents.heads {
+                for n in 0..<extents.length {
+                    next.update(from: row(b, h, n), count: extents.size)
+                    next += extents.size
+                }
+            }
         }
     }
 }
 
 extension MutableTensorView {
-    fileprivate func forEachRow(_ body: (UnsafeMutablePointer<Element>) -> Void) {
-        guard extents.count > 0 else { return }
+    /// Copies rows that lie densely in the order `[B, H, N, D]` to where they belong.
+    package func copyRows(from source: UnsafeBufferPointer<Element>) {
+        guard extents.count > 0, var next = source.baseAddress else { return }
         for b in 0..<extents.batch {
-            for h in 0..<extents.heads { for n in 0..<extents.length { body(row(b, h, n)) } }
+            for h in 0..<extents.heads {
+                for n in 0..<extents.length {
+                    row(b, h, n).update(from: next, count: extents.size)
+                    next += extents.size
+                }
+            }
         }
     }
 }
-#endif

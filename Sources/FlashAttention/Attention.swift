@@ -1,3 +1,4 @@
+import AttentionCUDA
 @_exported import AttentionCore
 
 /// Exact attention, planned once and run often.
@@ -19,17 +20,30 @@ public final class Attention<Element: AttentionElement>: Sendable {
     /// The options as they were given.
     public let options: AttentionOptions
     let backend: any AttentionBackend<Element>
+    /// The same, if it is a GPU's.
+    let deviceBackend: CUDAAttention<Element>?
 
     /// Decides everything and allocates no working memory yet.
     ///
     /// - Throws: `AttentionError` when the shape or an option is not valid, or when micro-kernels or OpenBLAS
     ///   are asked for that this machine does not have.
-    public init(shape: AttentionShape, options: AttentionOptions = .init()) throws(AttentionError) {
+    public convenience init(
+        shape: AttentionShape, options: AttentionOptions = .init()
+    ) throws(AttentionError) {
         try shape.validate()
         try options.validate()
+        self.init(shape, options, try makeBackend(shape: shape, options: options))
+    }
+
+    /// - Parameters:
+    ///   - backend: plans the same problem; shape and options are valid.
+    package init(
+        _ shape: AttentionShape, _ options: AttentionOptions, _ backend: any AttentionBackend<Element>
+    ) {
         self.shape = shape
         self.options = options
-        backend = try makeBackend(shape: shape, options: options)
+        self.backend = backend
+        deviceBackend = backend as? CUDAAttention<Element>
     }
 
     /// What was decided for this problem.

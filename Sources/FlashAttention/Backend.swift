@@ -1,7 +1,5 @@
 import AttentionCPU
-#if CUDA
 import AttentionCUDA
-#endif
 
 /// The one place that turns an element type and options into a device's implementation.
 func makeBackend<Element: AttentionElement>(
@@ -15,12 +13,7 @@ func makeBackend<Element: AttentionElement>(
         #if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
         case (.cpu, is Float16.Type): try CPUAttention<Float16>(shape: shape, options: options)
         #endif
-        #if CUDA
-        case (.cuda, is Float.Type): try CUDAAttention(shape: shape, options: options)
-        case (.cuda, _): throw .invalidOption("cuda: element type must be Float, got \(Element.self)")
-        #else
-        case (.cuda, _): throw .deviceUnavailable("cuda: this build does not have it (trait CUDA)")
-        #endif
+        case (.cuda, _): try CUDAAttention<Element>(shape: shape, options: options)
         default: throw .invalidOption("expected a known element type, got \(Element.self)")
         }
     guard let backend = backend as? any AttentionBackend<Element> else {

@@ -1,7 +1,5 @@
 import AttentionCPU
-#if CUDA
 import AttentionCUDA
-#endif
 
 /// What the library found out about the machine, and what it can measure of it.
 public enum MachineInfo {
@@ -33,10 +31,9 @@ public enum MachineInfo {
     /// The NVIDIA GPUs that this program can compute on, at least one.
     /// - Throws: `AttentionError.deviceUnavailable` that says why there is none.
     public static func cudaDevices() throws(AttentionError) -> [GPU] {
-        #if CUDA
         var devices: [GPU] = []
         for ordinal in 0..<(try CUDADevice.count()) {
-            let device = try CUDADevice(ordinal: ordinal)
+            let device = try CUDADevice.shared(ordinal)
             devices.append(
                 GPU(
                     name: device.name, computeCapability: device.computeCapability,
@@ -45,9 +42,6 @@ public enum MachineInfo {
         }
         guard !devices.isEmpty else { throw .deviceUnavailable("the CUDA driver shows no device") }
         return devices
-        #else
-        throw .deviceUnavailable("not built into this program (trait CUDA)")
-        #endif
     }
 
     /// An NVIDIA GPU.
@@ -60,6 +54,41 @@ public enum MachineInfo {
         public let memoryBytes: Int
         /// The CUDA version that the driver supports, 13000 for 13.0.
         public let driverVersion: Int
+    }
+
+    /// What the first GPU does at best.
+    public struct GPUPeaks: Hashable, Sendable {
+        /// TFLOP/s of matrix instructions with BF16 operands in shared memory (in registers before Hopper)
+        /// and sums in F32: what a product of matrices could reach if nothing had to be loaded.
+        public let tensorCoreTFLOPS: Double
+        /// TFLOP/s of multiply-adds in F32 on registers.
+        public let multiplyAddTFLOPS: Double
+        /// GB/s, read and written, of a copy within its memory.
+        public let copyBandwidth: Double
+
+        /// The better of two measurements, each for itself.
+        public func best(_ other: GPUPeaks) -> GPUPeaks {
+            GPUPeaks(
+                tensorCoreTFLOPS: max(tensorCoreTFLOPS, other.tensorCoreTFLOPS),
+                multiplyAddTFLOPS: max(multiplyAddTFLOPS, other.multiplyAddTFLOPS),
+                copyBandwidth: max(copyBandwidth, other.copyBandwidth))
+        }
+    }
+
+    /// Measures the ceilings of the first GPU, the best of several runs of some milliseconds each.
+    /// - Throws: `AttentionError.deviceUnavailable` that says why there is none.
+    public static func gpuPeaks() throws(AttentionError) -> GPUPeaks {
+        let peaks = try DevicePeaks(KernelLibrary.shared())
+        return GPUPeaks(
+            tensorCoreTFLOPS: try peaks.tensorCoreFLOPS() / 1e12,
+            multiplyAddTFLOPS: try peaks.multiplyAddFLOPS() / 1e12,
+            copyBandwidth: try peaks.copyBandwidth() / 1e9)
+    }
+
+    /// Gives memory that is kept for later calls on the first GPU, on it and on the host, back to the system.
+    /// - Throws: `AttentionError.deviceUnavailable` that says why there is no GPU.
+    public static func releaseUnusedDeviceMemory() throws(AttentionError) {
+        try CUDADevice.shared().releaseUnusedMemory()
     }
 
     /// Measures the multiply-add ceiling: the best of several runs with all threads at work on registers

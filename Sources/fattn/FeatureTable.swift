@@ -23,9 +23,9 @@ enum FeatureTable {
         "bit-identical for any thread count",
     ]
     #if CUDA
-    /// Of operands in host memory.
+    /// Head sizes up to 256.
     private static let onGPU: Set = [
-        "forward", "backward", "F32", "Nq ≠ Nk", "GQA and MQA (Hkv < H)", "causal, bottom-right or top-left",
+        "forward", "backward", "F32", "F16 and BF16", "Nq ≠ Nk", "GQA and MQA (Hkv < H)", "causal, bottom-right or top-left",
         "seqused_k", "layouts bhnd and bnhd",
     ]
     #else

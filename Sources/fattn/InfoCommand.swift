@@ -34,10 +34,7 @@ private struct MachineReport: Encodable {
             do {
                 let gpus = try MachineInfo.cudaDevices()
                 available = true
-                devices = gpus.map {
-                    "\($0.name), compute capability \($0.computeCapability / 10).\($0.computeCapability % 10), "
-                        + "\($0.multiprocessorCount) multiprocessors, \($0.memoryBytes >> 20) MiB"
-                }
+                devices = gpus.map(\.summary)
                 reason = ""
             } catch {
                 available = false
@@ -74,7 +71,8 @@ private struct MachineReport: Encodable {
     }
 
     private enum CodingKeys: CodingKey {
-        case cpu, cores, isa, os, caches, kernels, kernels_available, bf16_peak_gflops, openblas, cuda, features
+        case cpu, cores, isa, os, caches, kernels, kernels_available, bf16_peak_gflops, openblas, cuda,
+            features
     }
 
     func encode(to encoder: any Encoder) throws {
@@ -113,5 +111,14 @@ private struct MachineReport: Encodable {
             "system     \(os)",
             "",
         ] + FeatureTable.lines
+    }
+}
+
+extension MachineInfo.GPU {
+    /// What it is, in a line.
+    var summary: String {
+        "\(name), compute capability \(computeCapability / 10).\(computeCapability % 10), "
+            + "\(multiprocessorCount) multiprocessors, \(memoryBytes >> 20) MiB, "
+            + "driver for CUDA \(driverVersion / 1000).\(driverVersion % 1000 / 10)"
     }
 }

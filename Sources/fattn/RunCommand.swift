@@ -36,7 +36,7 @@ struct RunCommand: ParsableCommand {
     var scale: Double?
     @Flag(help: "Compute the gradients too; the input then holds dout.")
     var backward = false
-    @Flag(help: "Bit-identical results from run to run, which the CPU gives in any case.")
+    @Flag(help: "Bit-identical results from run to run, which the CPU gives in any case and cuda in F32.")
     var deterministic = false
     @Option(help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
@@ -61,16 +61,18 @@ struct RunCommand: ParsableCommand {
     private var options: AttentionOptions {
         AttentionOptions(
             mask: causal ? .causal(causalAlignment) : .full, softmaxScale: scale, algorithm: algorithm,
-            device: device, gemm: gemm, threads: threads,
-            parallelRuntime: parallel, tileSizes: blockSize)
+            device: device, gemm: gemm, threads: threads, parallelRuntime: parallel,
+            tileSizes: blockSize, deterministic: deterministic)
     }
 
     private func run<Element: FileElement>(_ file: SafeTensorsFile, _ type: Element.Type) throws {
         let problem = try InputProblem<Element>(file, layout: layout, needsGradient: backward)
         let attention = try Attention<Element>(shape: problem.shape, options: options)
         let made = attention.configuration
-        try Processor.require(
-            memory: max(made.forwardWorkspaceBytes, backward ? made.backwardWorkspaceBytes : 0))
+        if device == .cpu {
+            try Processor.require(
+                memory: max(made.forwardWorkspaceBytes, backward ? made.backwardWorkspaceBytes : 0))
+        }
         // Before the work, so that an output which cannot be written does not cost it.
         try AtomicFile.checkWritable(output)
         try withExtendedLifetime(problem) {

@@ -20,6 +20,16 @@ struct VerificationGridTests {
         }
     }
 
+    @Test func devices_haveHundredsOfCasesInEveryTypeTheyTake() {
+        let cases = VerificationGrid.cases(device: .cuda)
+        #expect(Set(cases).count == cases.count)
+        for element in VerificationCase.ElementType.allCases {
+            let count = cases.count { $0.element == element }
+            #expect(element == .f64 ? count == 0 : count > 300)
+        }
+        #expect(cases.allSatisfy { VerificationCase($0.description) == $0 && $0.device == .cuda })
+    }
+
     @Test(arguments: [
         "", "forward", "forward/f32/fa2/simd/generic", "sideways/f32/fa2/simd/generic/1,1,1,1,1,1,1",
         "forward/f32/fa2/simd/generic/1,1,1,1,1,1", "forward/f32/fa2/simd/generic/1,3,2,1,1,1,1",

@@ -1,4 +1,3 @@
-#if CUDA
 import AttentionCore
 import CCUDADriver
 
@@ -6,10 +5,18 @@ import CCUDADriver
 package struct CUDADriver: Sendable {
     package let functions: CUDADriverFunctions
 
-    /// - Throws: `AttentionError.deviceUnavailable` where there is no driver, or none that starts.
+    /// - Parameters:
+    ///   - functions: every one of them set.
+    package init(functions: CUDADriverFunctions) { self.functions = functions }
+
+    /// - Throws: `AttentionError.deviceUnavailable` in a build without the kernels, and where there is no
+    ///   driver, or none that starts.
     package static func shared() throws(AttentionError) -> CUDADriver { try found.get() }
 
     private static let found: Result<CUDADriver, AttentionError> = {
+        guard KernelModule.areEmbedded else {
+            return .failure(.deviceUnavailable("this build does not have CUDA (trait CUDA)"))
+        }
         var functions = CUDADriverFunctions()
         if let missing = cuda_driver_open(&functions) {
             return .failure(.deviceUnavailable("no CUDA driver: \(String(cString: missing))"))
@@ -45,4 +52,3 @@ package struct CUDADriver: Sendable {
         return "\(String(cString: name)), \(String(cString: text))"
     }
 }
-#endif

@@ -1,4 +1,3 @@
-#if CUDA
 import AttentionCore
 import CCUDADriver
 
@@ -6,6 +5,7 @@ import CCUDADriver
 package final class CUDAStream: Sendable {
     package let device: CUDADevice
     nonisolated(unsafe) let handle: CUDAStreamHandle
+    private let isBorrowed: Bool
 
     package init(_ device: CUDADevice) throws(AttentionError) {
         self.device = device
@@ -15,10 +15,21 @@ package final class CUDAStream: Sendable {
             "cuStreamCreate", device.driver.functions.streamCreate(&stream, UInt32(CUDAStreamNonBlocking)))
         guard let stream else { throw .deviceFailed(call: "cuStreamCreate", error: "no stream") }
         handle = stream
+        isBorrowed = false
+    }
+
+    /// Somebody else's stream, which outlives this object.
+    package init(borrowing handle: OpaquePointer, on device: CUDADevice) {
+        self.device = device
+        self.handle = handle
+        isBorrowed = true
     }
 
     deinit {
-        if (try? device.makeCurrent()) != nil { _ = device.driver.functions.streamDestroy(handle) }
+        // The driver finishes the work of a stream that is destroyed.
+        if !isBorrowed, (try? device.makeCurrent()) != nil {
+            _ = device.driver.functions.streamDestroy(handle)
+        }
     }
 
     /// Waits for all work queued so far.
@@ -28,109 +39,54 @@ package final class CUDAStream: Sendable {
         try device.driver.check("cuStreamSynchronize", device.driver.functions.streamSynchronize(handle))
     }
 
-    /// Queues a copy from the host; `source` must live until the stream gets there.
-    package func copy(
-        _ source: UnsafeRawBufferPointer, to target: DeviceMemory
-    ) throws(AttentionError) {
-        precondition(source.count <= target.byteCount)
-        guard let start = source.baseAddress, !source.isEmpty else { return }
+    /// Work queued from now on waits for the event, as it was last recorded.
+    package func wait(for event: CUDAEvent) throws(AttentionError) {
         try device.makeCurrent()
         try device.driver.check(
-            "cuMemcpyHtoDAsync", device.driver.functions.copyToDevice(target.address, start, source.count, handle))
+            "cuStreamWaitEvent", device.driver.functions.streamWaitEvent(handle, event.handle, 0))
+    }
+
+    /// Work queued from now on waits for what another stream has queued so far.
+    func wait(for other: CUDAStream) throws(AttentionError) {
+        let mark = try CUDAEvent(other.device, timed: false)
+        try mark.record(on: other)
+        try wait(for: mark)
+    }
+
+    /// Queues a copy from the host; `source` must live until the stream gets there.
+    package func copy(
+        _ source: UnsafeRawBufferPointer, to target: DeviceMemory, offset: Int = 0
+    ) throws(AttentionError) {
+        precondition(offset >= 0 && offset + source.count <= target.byteCount)
+        guard let start = source.baseAddress, !source.isEmpty else { return }
+        try target.use(on: self)
+        try device.driver.check(
+            "cuMemcpyHtoDAsync",
+            device.driver.functions.copyToDevice(
+                target.address + UInt64(offset), start, source.count, handle))
     }
 
     /// Queues a copy to the host; `target` is written when the stream gets there.
     package func copy(
-        _ source: DeviceMemory, to target: UnsafeMutableRawBufferPointer
+        _ source: DeviceMemory, offset: Int = 0, to target: UnsafeMutableRawBufferPointer
     ) throws(AttentionError) {
-        precondition(target.count <= source.byteCount)
+        precondition(offset >= 0 && offset + target.count <= source.byteCount)
         guard let start = target.baseAddress, !target.isEmpty else { return }
-        try device.makeCurrent()
+        try source.use(on: self)
         try device.driver.check(
-            "cuMemcpyDtoHAsync", device.driver.functions.copyToHost(start, source.address, target.count, handle))
-    }
-}
-
-/// Device memory from the driver's pool, given back to it in the order of its stream.
-package final class DeviceMemory: Sendable {
-    package let address: UInt64
-    package let byteCount: Int
-    private let stream: CUDAStream
-
-    /// - Throws: `AttentionError.outOfMemory` when the device has not so much left.
-    package init(byteCount: Int, on stream: CUDAStream) throws(AttentionError) {
-        self.byteCount = byteCount
-        self.stream = stream
-        try stream.device.makeCurrent()
-        var address: UInt64 = 0
-        let driver = stream.device.driver
-        let result = driver.functions.memoryAllocate(&address, max(byteCount, 16), stream.handle)
-        if result == Self.outOfMemory { throw .outOfMemory(bytes: byteCount) }
-        try driver.check("cuMemAllocAsync", result)
-        self.address = address
+            "cuMemcpyDtoHAsync",
+            device.driver.functions.copyToHost(start, source.address + UInt64(offset), target.count, handle))
     }
 
-    deinit {
-        if (try? stream.device.makeCurrent()) != nil {
-            _ = stream.device.driver.functions.memoryFree(address, stream.handle)
-        }
-    }
-
-    private static let outOfMemory: CUDAResult = 2
-}
-
-/// Host memory that the device copies from and to without a detour.
-package final class PinnedMemory: Sendable {
-    package nonisolated(unsafe) let bytes: UnsafeMutableRawBufferPointer
-    private let device: CUDADevice
-
-    /// - Throws: `AttentionError.outOfMemory` when the system has not so much left.
-    package init(byteCount: Int, for device: CUDADevice) throws(AttentionError) {
-        self.device = device
-        try device.makeCurrent()
-        var address: UnsafeMutableRawPointer?
-        guard device.driver.functions.hostAllocate(&address, max(byteCount, 16), 0) == 0, let address else {
-            throw .outOfMemory(bytes: byteCount)
-        }
-        bytes = UnsafeMutableRawBufferPointer(start: address, count: byteCount)
-    }
-
-    deinit {
-        if (try? device.makeCurrent()) != nil { _ = device.driver.functions.hostFree(bytes.baseAddress) }
-    }
-}
-
-/// A mark in a stream, to measure the time between two of them.
-package final class CUDAEvent: Sendable {
-    private nonisolated(unsafe) let handle: CUDAEventHandle
-    private let device: CUDADevice
-
-    package init(_ device: CUDADevice) throws(AttentionError) {
-        self.device = device
-        try device.makeCurrent()
-        var event: CUDAEventHandle?
-        try device.driver.check("cuEventCreate", device.driver.functions.eventCreate(&event, 0))
-        guard let event else { throw .deviceFailed(call: "cuEventCreate", error: "no event") }
-        handle = event
-    }
-
-    deinit {
-        if (try? device.makeCurrent()) != nil { _ = device.driver.functions.eventDestroy(handle) }
-    }
-
-    package func record(on stream: CUDAStream) throws(AttentionError) {
-        try device.makeCurrent()
-        try device.driver.check("cuEventRecord", device.driver.functions.eventRecord(handle, stream.handle))
-    }
-
-    /// Seconds from this mark to a later one, which is waited for.
-    package func seconds(until end: CUDAEvent) throws(AttentionError) -> Double {
-        try device.makeCurrent()
-        var milliseconds: Float = 0
-        try device.driver.check("cuEventSynchronize", device.driver.functions.eventSynchronize(end.handle))
+    /// Queues a copy from one place on the device to another.
+    package func copy(_ source: DeviceMemory, to target: DeviceMemory, byteCount: Int) throws(AttentionError)
+    {
+        precondition(byteCount <= source.byteCount && byteCount <= target.byteCount)
+        guard byteCount > 0 else { return }
+        try source.use(on: self)
+        try target.use(on: self)
         try device.driver.check(
-            "cuEventElapsedTime", device.driver.functions.eventElapsedTime(&milliseconds, handle, end.handle))
-        return Double(milliseconds) / 1000
+            "cuMemcpyDtoDAsync",
+            device.driver.functions.copyOnDevice(target.address, source.address, byteCount, handle))
     }
 }
-#endif

@@ -18,8 +18,8 @@
 
 // gradientSum: dQ, [B, H, Nq, D] by rows. rowTerms as for FlashAttention-2. Grid (B Hkv).
 template <typename T, int D>
-struct FlashAttention1Backward : FlashAttention1Tiles<D, (D > 128 ? 32 : 64)> {
-    using Base = FlashAttention1Tiles<D, (D > 128 ? 32 : 64)>;
+struct FlashAttention1Backward : FlashAttention1Tiles<D, (D > 64 ? 32 : 64)> {
+    using Base = FlashAttention1Tiles<D, (D > 64 ? 32 : 64)>;
     using Base::columnsOfThread, Base::pitch, Base::rowsOfThread, Base::scorePitch, Base::tile;
     using typename Base::Plan, typename Base::Product, typename Base::Scores;
     static constexpr int sharedBytes = (4 * tile * pitch + 2 * tile * scorePitch) * 4;

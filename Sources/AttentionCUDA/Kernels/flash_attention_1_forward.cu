@@ -18,8 +18,8 @@
 
 // partialOutput: O, [B, H, Nq, Dv]; partialLogSumExp: m then l, [2, B, H, Nq]. Grid (B H).
 template <typename T, int D>
-struct FlashAttention1Forward : FlashAttention1Tiles<D, 64> {
-    using Base = FlashAttention1Tiles<D, 64>;
+struct FlashAttention1Forward : FlashAttention1Tiles<D, (D > 128 ? 32 : 64)> {
+    using Base = FlashAttention1Tiles<D, (D > 128 ? 32 : 64)>;
     using Base::columnsOfThread, Base::pitch, Base::rowsOfThread, Base::scorePitch, Base::tile;
     using typename Base::Plan, typename Base::Product, typename Base::Scores;
     static constexpr int sharedBytes = (3 * tile * pitch + tile * scorePitch) * 4;

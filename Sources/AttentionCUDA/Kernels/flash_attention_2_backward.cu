@@ -48,23 +48,13 @@ struct FlashAttention2Backward {
         const uint32_t Ks = sharedAddress(memory), Vs = Ks + keyBytes, Qs = Vs + keyBytes;
         const uint32_t dOs = Qs + 2 * queryBytes, dSs = dOs + 2 * queryBytes, terms = dSs + 2 * gradientBytes;
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        const int keyTiles = (launch.keyLength + KeyTile - 1) / KeyTile;
-        const BlockOrder order(launch, keyTiles, launch.batch * launch.keyValueHeads);
-        const int j = order.rank;
-        const int batch = order.pair / launch.keyValueHeads, keyHead = order.pair % launch.keyValueHeads;
-        const Plan plan(launch, batch);
-        const TileRange keys = plan.keys(j);
-        const QueryVisits<T, D, QueryTile, KeyTile, threads> visits(launch, plan, batch, keyHead, j);
+        const OwnedKeys<T, D, QueryTile, KeyTile> own(launch);
+        const QueryVisits<T, D, QueryTile, KeyTile, threads> visits(launch, own.plan, own.batch, own.keyHead, own.j);
         auto loadQueries = [&](auto v, int stage) {
             visits.load(v, Qs + stage * queryBytes, dOs + stage * queryBytes, terms + stage * termBytes);
         };
 
-        copyTile<T, D, KeyTile, threads>(
-            Ks, Rows<const T>(launch.key, batch, keyHead), keys.lower, plan.visibleKeysOfTile(j).upper, launch.headSize,
-            launch.vectorised);
-        copyTile<T, D, KeyTile, threads>(
-            Vs, Rows<const T>(launch.value, batch, keyHead), keys.lower, plan.visibleKeysOfTile(j).upper, launch.valueHeadSize,
-            launch.vectorised);
+        own.template load<threads>(Ks, Vs);
         if (visits.count > 0) loadQueries(visits.first, 0);
         commitCopies();
 
@@ -101,19 +91,19 @@ struct FlashAttention2Backward {
             commitCopies();
             if (s > 0) addPrevious(previous, stage ^ 1);
 
-            const int firstQuery = current.tile * QueryTile, firstKey = keys.lower + warpKey;
-            const bool isWhole = plan.isWhole(current.tile, j);
+            const int firstQuery = current.tile * QueryTile, firstKey = own.keys.lower + warpKey;
+            const bool isWhole = own.plan.isWhole(current.tile, own.j);
             float S[rowTiles][queryFragments][4], dP[rowTiles][queryFragments][4];
             uint32_t P[rowTiles][queryFragments / 2][4], dS[rowTiles][queryFragments / 2][4];
             clear(S);
             multiplyRows<T, D / 16>(S, Kj, Q0.advanced(stage * queryBytes));
             probabilities(S, stageTerms, launch.softmaxScaleLog2, 0, lane);
-            if (!isWhole) maskTile(S, plan, firstQuery, firstKey, lane);
+            if (!isWhole) maskTile(S, own.plan, firstQuery, firstKey, lane);
             startAtDelta(dP, stageTerms, 0, lane);
             multiplyRows<T, D / 16>(dP, Kj.advanced(keyBytes), Q0.advanced(dOi - Qs));
             packOperand<T>(P, S);
             scoresGradient(dP, S);
-            if (!isWhole) maskTile(dP, plan, firstQuery, firstKey, lane);
+            if (!isWhole) maskTile(dP, own.plan, firstQuery, firstKey, lane);
             packOperand<T>(dS, dP);
             storeOperand(dSw.advanced(stage * gradientBytes), dS);
             // Transposed, Q and dO are read from the rows and halves from which this lane reads K.
@@ -127,38 +117,51 @@ struct FlashAttention2Backward {
         if (visits.count > 0) addPrevious(previous, (visits.count - 1) & 1);
         __syncthreads();
 
+        if (launch.mask != TileMaskFull && __any_sync(~0u, !isFinite(dK) || !isFinite(dV))) {
+            const int first = own.j * KeyTile + warpKey, limit = min(first + rowTiles * 16, launch.keyLength);
+            recomputeKeyGradients<T>(launch, own.order.pair, first, limit, 1);
+            return;
+        }
         // dK and dV leave through the memory of K and V.
         storeFragments<T, D>(Ks, dK, launch.softmaxScale, warpKey, 0, lane);
         storeFragments<T, D>(Vs, dV, 1, warpKey, 0, lane);
         __syncwarp();
-        const int first = j * KeyTile + warpKey;
-        storeTile<T, D, rowTiles * 16, 32>(
-            Ks + SharedTile<D>::bytes(warpKey), Rows<T>(launch.keyGradient, batch, keyHead), first,
-            launch.keyLength, launch.headSize, launch.vectorised, lane);
-        storeTile<T, D, rowTiles * 16, 32>(
-            Vs + SharedTile<D>::bytes(warpKey), Rows<T>(launch.valueGradient, batch, keyHead), first,
-            launch.keyLength, launch.valueHeadSize, launch.vectorised, lane);
+        own.template store<rowTiles * 16, 32>(Ks, Vs, warpKey, lane);
     }
 };
+
+// The widest heads, with smaller tiles where a block's shared memory is smaller.
+template <typename T>
+using Backward192 = LargestThatFits<
+    FlashAttention2BackwardWide<T, 192, 128, 64, 8, 2, 2, 4, 1>,
+    FlashAttention2BackwardWide<T, 192, 64, 64, 8, 2, 2, 4, 2>>;
+template <typename T>
+using Backward256 = LargestThatFits<
+    FlashAttention2BackwardWide<T, 256, 128, 64, 8, 2, 2, 4, 1>,
+    FlashAttention2BackwardWide<T, 256, 64, 64, 8, 2, 2, 2, 1>>;
+template <typename T>
+using BackwardQuery256 =
+    LargestThatFits<FlashAttention2BackwardQuery<T, 256, 32, 8>, FlashAttention2BackwardQuery<T, 256, 32, 4>>;
 
 // Br, Bc, warps and how they share the products, for each head size. TFLOP/s on an H100 at N 16k, full, bf16, with
 // the passes before and after:
 //   D 64   32, 128, 4 warps: 314     64, 128, 4, P through shared memory: 299    128, 128, 8, likewise: 293
 //   D 128  64, 128, 8, P in registers: 301    64, 128, 8, P through shared memory: 320    64, 64, 4, likewise: 308
-//   D 256  64, 64, 8 as 2 | 2 | 2: 263        as 4 | 2 | 2: 262                           as 2 | 4 | 2: 249
+//   D 256  128, 64, 8 as 2 | 2 | 4, one stage: 299    as 2 | 2 | 2: 286    as 4 | 2 | 2: 273    64, 64, 8 as 2 | 2 | 2,
+//          two stages: 260. Wider query tiles read P, dS, K and V less often from shared memory.
 #define BACKWARD(format, T)                                                                                           \
     FATTN_ENTRY(fattn_fa2_backward_##format##_d32, run, 2, FlashAttention2Backward<T, 32, 32, 128, 4, 2>)             \
     FATTN_ENTRY(fattn_fa2_backward_##format##_d64, run, 2, FlashAttention2Backward<T, 64, 32, 128, 4, 1>)             \
     FATTN_ENTRY(fattn_fa2_backward_##format##_d96, run, 2, FlashAttention2BackwardWide<T, 96, 64, 64, 4, 2, 2, 2>)    \
     FATTN_ENTRY(fattn_fa2_backward_##format##_d128, run, 1, FlashAttention2BackwardWide<T, 128, 64, 128, 8, 4, 4, 2>) \
-    FATTN_ENTRY(fattn_fa2_backward_##format##_d192, run, 1, FlashAttention2BackwardWide<T, 192, 64, 64, 8, 2, 2, 4>)  \
-    FATTN_ENTRY(fattn_fa2_backward_##format##_d256, run, 1, FlashAttention2BackwardWide<T, 256, 64, 64, 8, 2, 2, 2>)  \
+    FATTN_ENTRY(fattn_fa2_backward_##format##_d192, run, 1, Backward192<T>)                                            \
+    FATTN_ENTRY(fattn_fa2_backward_##format##_d256, run, 1, Backward256<T>)                                            \
     FATTN_ENTRY(fattn_fa2_backward_query_##format##_d32, run, 2, FlashAttention2BackwardQuery<T, 32, 64, 4>)          \
     FATTN_ENTRY(fattn_fa2_backward_query_##format##_d64, run, 2, FlashAttention2BackwardQuery<T, 64, 64, 4>)          \
     FATTN_ENTRY(fattn_fa2_backward_query_##format##_d96, run, 2, FlashAttention2BackwardQuery<T, 96, 64, 4>)          \
     FATTN_ENTRY(fattn_fa2_backward_query_##format##_d128, run, 2, FlashAttention2BackwardQuery<T, 128, 64, 4>)        \
     FATTN_ENTRY(fattn_fa2_backward_query_##format##_d192, run, 1, FlashAttention2BackwardQuery<T, 192, 32, 8>)        \
-    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d256, run, 1, FlashAttention2BackwardQuery<T, 256, 32, 8>)        \
+    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d256, run, 1, BackwardQuery256<T>)                                \
     BACKWARD_ROWS(format, T, 32)                                                                                      \
     BACKWARD_ROWS(format, T, 64)                                                                                      \
     BACKWARD_ROWS(format, T, 96)                                                                                      \

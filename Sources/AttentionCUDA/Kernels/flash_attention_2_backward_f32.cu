@@ -14,9 +14,9 @@
 #include "float_tile_steps.cuh"
 #include "kernel_entry.cuh"
 
-template <int D>
+template <int D, int Tile>
 struct FlashAttention2BackwardF32 {
-    static constexpr int Tile = D > 128 ? 32 : 64, rowsOfThread = Tile / 16, columnsOfThread = D / 16;
+    static constexpr int rowsOfThread = Tile / 16, columnsOfThread = D / 16;
     static constexpr int pitch = floatPitch(D), scorePitch = floatPitch(Tile);
     static constexpr int threads = floatThreads, queryTile = Tile, keyTile = Tile;
     static constexpr int sharedBytes = (4 * Tile * pitch + 2 * Tile * scorePitch) * 4;
@@ -165,9 +165,12 @@ private:
     }
 };
 
+template <int D>
+using Largest = LargestThatFits<FlashAttention2BackwardF32<D, 64>, FlashAttention2BackwardF32<D, 32>>;
+
 #define BACKWARD(D)                                                                                                   \
-    FATTN_ENTRY(fattn_fa2_backward_f32_d##D, runKeys, 1, FlashAttention2BackwardF32<D>)                               \
-    FATTN_ENTRY(fattn_fa2_backward_query_f32_d##D, runQuery, 1, FlashAttention2BackwardF32<D>)                        \
+    FATTN_ENTRY(fattn_fa2_backward_f32_d##D, runKeys, 1, Largest<D>)                                                  \
+    FATTN_ENTRY(fattn_fa2_backward_query_f32_d##D, runQuery, 1, Largest<D>)                                           \
     FATTN_ENTRY(fattn_fa2_backward_prepare_f32_d##D, run, 1, BackwardPrepare<float, D>)
 
 BACKWARD(32)

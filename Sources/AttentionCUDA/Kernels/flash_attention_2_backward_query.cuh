@@ -15,6 +15,7 @@
 
 #include "backward_tile_steps.cuh"
 #include "block_order.cuh"
+#include "online_softmax_rows.cuh"
 
 template <typename T, int D, int KeyTile, int Warps>
 struct FlashAttention2BackwardQuery {
@@ -93,6 +94,11 @@ struct FlashAttention2BackwardQuery {
         }
         waitForCopies<0>();
         __syncthreads();
+        if (launch.mask != TileMaskFull && __any_sync(~0u, !isFinite(dQ))) {
+            const int first = rows.lower + warp * 16;
+            recomputeQueryGradients<T>(launch, order.pair, first, min(first + 16, rows.upper));
+            return;
+        }
         storeFragments<T, D>(Qs, dQ, launch.softmaxScale, warp * 16, 0, lane);
         __syncwarp();
         storeTile<T, D, 16, 32>(

@@ -3,6 +3,7 @@
 // Source: Dao, arXiv 2307.08691, Algorithm 2, line 4, and section 3.2.2 for the sum of dQ.
 #pragma once
 
+#include "online_softmax_rows.cuh"
 #include "shared_tile.cuh"
 
 // What the backward pass subtracts to get P from S: the lse in log2 units; +inf for an empty row, so that P = 0.
@@ -66,44 +67,56 @@ private:
 };
 
 // After: dQ = scale · sum. The sum lies in fragments of 16 rows × 8 columns, four floats a lane: (row l / 4, columns
-// 2 (l % 4) + {0, 1}), then the same of row l / 4 + 8. A thread gathers eight columns of two rows.
+// 2 (l % 4) + {0, 1}), then the same of row l / 4 + 8. A lane gathers eight columns of two rows, a warp whole rows.
 // Grid (ceil(Nr / queryTile), B H), 256 threads.
 template <typename T, int D>
 struct BackwardFinish {
-    static constexpr int threads = 256, sharedBytes = 0, keyTile = 0;
-    static constexpr int queryTile = threads * 16 / D; // rows that a block surely covers
+    static constexpr int fragments = D / 8, pairsOfWarp = 32 / fragments; // a pair: rows r and r + 8
+    static constexpr int threads = 256, sharedBytes = 0, queryTile = threads / 32 * pairsOfWarp * 2, keyTile = 0;
 
     __device__ static void run(const AttentionLaunch &launch) {
-        constexpr int fragments = D / 8;
-        const int index = blockIdx.x * threads + threadIdx.x;
-        const int column = index % fragments, pair = index / fragments;
-        const int rowTile = pair / 8, row = rowTile * 16 + pair % 8;
-        if (row >= launch.queryLength || column * 8 >= launch.headSize) return;
-        const int batch = blockIdx.y / launch.heads, head = blockIdx.y % launch.heads;
-        const int64_t firstFragment = int64_t(blockIdx.y) * (paddedRowCount(launch) / 16) * fragments;
-        const float4 *sum = reinterpret_cast<const float4 *>(launch.gradientSum) +
-            (firstFragment + int64_t(rowTile) * fragments + column) * 32 + pair % 8 * 4;
+        const int lane = threadIdx.x % 32, column = lane % fragments * 8;
+        const int firstPair = (blockIdx.x * (threads / 32) + threadIdx.x / 32) * pairsOfWarp;
+        const int pair = firstPair + lane / fragments, row = firstRow(pair);
+        const bool exists =
+            lane / fragments < pairsOfWarp && row < launch.queryLength && column < launch.headSize;
+        const int64_t fragment =
+            (int64_t(blockIdx.y) * (paddedRowCount(launch) / 16) + pair / 8) * fragments + column / 8;
+        const float4 *sum = reinterpret_cast<const float4 *>(launch.gradientSum) + fragment * 32 + pair % 8 * 4;
+        float dQ[1][4][4] = {};
+        if (exists)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                const float4 v = sum[e];
+                dQ[0][e][0] = v.x, dQ[0][e][1] = v.y, dQ[0][e][2] = v.z, dQ[0][e][3] = v.w;
+            }
+        if (launch.mask != TileMaskFull && __any_sync(~0u, !isFinite(dQ))) {
+            recompute(launch, firstPair);
+            return;
+        }
+        if (!exists) return;
         uint32_t upper[4], lower[4];
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-            const float4 v = sum[e];
-            upper[e] = Format<T>::pack(v.x * launch.softmaxScale, v.y * launch.softmaxScale);
-            lower[e] = Format<T>::pack(v.z * launch.softmaxScale, v.w * launch.softmaxScale);
+            upper[e] = Format<T>::pack(dQ[0][e][0] * launch.softmaxScale, dQ[0][e][1] * launch.softmaxScale);
+            lower[e] = Format<T>::pack(dQ[0][e][2] * launch.softmaxScale, dQ[0][e][3] * launch.softmaxScale);
         }
-        const Rows<T> dQ(launch.queryGradient, batch, head);
-        write(dQ.row(row) + column * 8, upper, launch, column);
-        if (row + 8 < launch.queryLength) write(dQ.row(row + 8) + column * 8, lower, launch, column);
+        const Rows<T> rows(launch.queryGradient, blockIdx.y / launch.heads, blockIdx.y % launch.heads);
+        const int size = launch.headSize - column;
+        storeChunk(rows.row(row) + column, upper, size, launch.vectorised);
+        if (row + 8 < launch.queryLength) storeChunk(rows.row(row + 8) + column, lower, size, launch.vectorised);
     }
 
 private:
-    __device__ static void write(T *target, const uint32_t (&values)[4], const AttentionLaunch &launch, int column) {
-        if (launch.vectorised) {
-            *reinterpret_cast<uint4 *>(target) = make_uint4(values[0], values[1], values[2], values[3]);
-            return;
+    __device__ static int firstRow(int pair) { return pair / 8 * 16 + pair % 8; }
+
+    // All rows of the warp.
+    __device__ static void recompute(const AttentionLaunch &launch, int firstPair) {
+#pragma unroll 1
+        for (int p = 0; p < pairsOfWarp; ++p) {
+            const int row = firstRow(firstPair + p);
+            recomputeQueryGradients<T>(launch, blockIdx.y, row, min(row + 1, launch.queryLength));
+            recomputeQueryGradients<T>(launch, blockIdx.y, row + 8, min(row + 9, launch.queryLength));
         }
-        const T *elements = reinterpret_cast<const T *>(values);
-#pragma unroll
-        for (int e = 0; e < 8; ++e)
-            if (column * 8 + e < launch.headSize) target[e] = elements[e];
     }
 };

@@ -4,13 +4,16 @@
 // full width, so the columns of dK and dV are shared out too, and every warp needs P and dS of keys that another
 // one computed: one more barrier a tile. Warps are laid out anew for each product: ScoreWarps of the keys for Sᵀ
 // and dPᵀ, GradientWarps of the keys for dK and dV, QueryWarps of the queries for dQ; the rest share the columns.
-// Shared memory: (2 Bc + 4 Br) D + 2 Br Bc elements of 2 bytes.
+// Shared memory: (2 Bc + 2 Stages Br) D + 2 Br Bc elements of 2 bytes.
 #pragma once
 
 #include "flash_attention_2_backward_queries.cuh"
 
+// Stages 2: Q and dO of the next tile come while this one is computed, two barriers a tile. Stages 1: dO comes under
+// dK, Q under dQ, four barriers a tile, for query tiles of twice the rows in the same memory.
 template <
-    typename T, int D, int QueryTile, int KeyTile, int Warps, int ScoreWarps, int GradientWarps, int QueryWarps>
+    typename T, int D, int QueryTile, int KeyTile, int Warps, int ScoreWarps, int GradientWarps, int QueryWarps,
+    int Stages = 2>
 struct FlashAttention2BackwardWide {
     static constexpr int threads = Warps * 32, queryTile = QueryTile, keyTile = KeyTile;
     static constexpr int scoreRowTiles = KeyTile / ScoreWarps / 16;
@@ -25,32 +28,23 @@ struct FlashAttention2BackwardWide {
     static constexpr int queryBytes = SharedTile<D>::bytes(QueryTile);
     static constexpr int scoreBytes = SharedTile<QueryTile>::bytes(KeyTile);
     static constexpr int termBytes = QueryTile * 8;
-    static constexpr int sharedBytes = 2 * keyBytes + 4 * queryBytes + 2 * scoreBytes + 2 * termBytes;
+    static constexpr int sharedBytes = 2 * keyBytes + 2 * Stages * queryBytes + 2 * scoreBytes + 2 * termBytes;
     using Plan = TilePlan<QueryTile, KeyTile>;
 
     __device__ static void run(const AttentionLaunch &launch) {
         extern __shared__ __align__(1024) unsigned char memory[];
         const uint32_t Ks = sharedAddress(memory), Vs = Ks + keyBytes, Qs = Vs + keyBytes;
-        const uint32_t dOs = Qs + 2 * queryBytes, Ps = dOs + 2 * queryBytes, dSs = Ps + scoreBytes;
+        const uint32_t dOs = Qs + Stages * queryBytes, Ps = dOs + Stages * queryBytes, dSs = Ps + scoreBytes;
         const uint32_t terms = dSs + scoreBytes;
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        const int keyTiles = (launch.keyLength + KeyTile - 1) / KeyTile;
-        const BlockOrder order(launch, keyTiles, launch.batch * launch.keyValueHeads);
-        const int j = order.rank;
-        const int batch = order.pair / launch.keyValueHeads, keyHead = order.pair % launch.keyValueHeads;
-        const Plan plan(launch, batch);
-        const TileRange keys = plan.keys(j);
-        const QueryVisits<T, D, QueryTile, KeyTile, threads> visits(launch, plan, batch, keyHead, j);
+        const OwnedKeys<T, D, QueryTile, KeyTile> own(launch);
+        const QueryVisits<T, D, QueryTile, KeyTile, threads> visits(launch, own.plan, own.batch, own.keyHead, own.j);
         auto loadQueries = [&](auto v, int stage) {
-            visits.load(v, Qs + stage * queryBytes, dOs + stage * queryBytes, terms + stage * termBytes);
+            const int offset = stage % Stages * queryBytes;
+            visits.load(v, Qs + offset, dOs + offset, terms + stage * termBytes);
         };
 
-        copyTile<T, D, KeyTile, threads>(
-            Ks, Rows<const T>(launch.key, batch, keyHead), keys.lower, plan.visibleKeysOfTile(j).upper, launch.headSize,
-            launch.vectorised);
-        copyTile<T, D, KeyTile, threads>(
-            Vs, Rows<const T>(launch.value, batch, keyHead), keys.lower, plan.visibleKeysOfTile(j).upper, launch.valueHeadSize,
-            launch.vectorised);
+        own.template load<threads>(Ks, Vs);
         if (visits.count > 0) loadQueries(visits.first, 0);
         commitCopies();
 
@@ -68,12 +62,13 @@ struct FlashAttention2BackwardWide {
 #pragma unroll 1
         for (int s = 0; s < visits.count; ++s) {
             const int stage = s & 1;
-            const uint32_t Qi = Qs + stage * queryBytes, dOi = dOs + stage * queryBytes;
+            const uint32_t Qi = Qs + stage % Stages * queryBytes, dOi = dOs + stage % Stages * queryBytes;
             const uint32_t stageTerms = terms + stage * termBytes;
             const auto next = visits.next(current);
             waitForCopies<0>();
             __syncthreads();
-            if (s + 1 < visits.count) loadQueries(next, stage ^ 1);
+            const bool isLast = s + 1 == visits.count;
+            if (Stages == 2 && !isLast) loadQueries(next, stage ^ 1);
             commitCopies();
             {
                 float S[scoreRowTiles][scoreFragments][4], dP[scoreRowTiles][scoreFragments][4];
@@ -82,18 +77,18 @@ struct FlashAttention2BackwardWide {
                 const FragmentReader<D> Q(Qi + SharedTile<D>::bytes(scoreQuery), rowB, halfB);
                 const FragmentReader<QueryTile> P(
                     Ps + SharedTile<QueryTile>::bytes(scoreKey), rowA, scoreQuery / 8 + halfA);
-                const int firstQuery = current.tile * QueryTile + scoreQuery, firstKey = keys.lower + scoreKey;
-                const bool isWhole = plan.isWhole(current.tile, j);
+                const int firstQuery = current.tile * QueryTile + scoreQuery, firstKey = own.keys.lower + scoreKey;
+                const bool isWhole = own.plan.isWhole(current.tile, own.j);
                 clear(S);
                 multiplyRows<T, D / 16>(S, K, Q);
                 probabilities(S, stageTerms, launch.softmaxScaleLog2, scoreQuery, lane);
-                if (!isWhole) maskTile(S, plan, firstQuery, firstKey, lane);
+                if (!isWhole) maskTile(S, own.plan, firstQuery, firstKey, lane);
                 packOperand<T>(packed, S);
                 storeOperand(P, packed);
                 startAtDelta(dP, stageTerms, scoreQuery, lane);
-                multiplyRows<T, D / 16>(dP, K.advanced(keyBytes), Q.advanced(2 * queryBytes));
+                multiplyRows<T, D / 16>(dP, K.advanced(keyBytes), Q.advanced(Stages * queryBytes));
                 scoresGradient(dP, S);
-                if (!isWhole) maskTile(dP, plan, firstQuery, firstKey, lane);
+                if (!isWhole) maskTile(dP, own.plan, firstQuery, firstKey, lane);
                 packOperand<T>(packed, dP);
                 storeOperand(P.advanced(scoreBytes), packed);
             }
@@ -101,7 +96,17 @@ struct FlashAttention2BackwardWide {
             const FragmentReader<QueryTile> P(Ps + SharedTile<QueryTile>::bytes(gradientKey), rowA, halfA);
             const FragmentReader<D> dO(dOi, rowA, gradientColumn + halfA);
             multiplyColumns<T, QueryTile / 16>(dV, P, dO);
+            if (Stages == 1) {
+                __syncthreads();
+                if (!isLast) visits.loadGradients(next, dOs, terms + (stage ^ 1) * termBytes);
+                commitCopies();
+            }
             multiplyColumns<T, QueryTile / 16>(dK, P.advanced(scoreBytes), dO.advanced(Qi - dOi));
+            if (Stages == 1) {
+                __syncthreads();
+                if (!isLast) visits.loadQueries(next, Qs);
+                commitCopies();
+            }
             if (launch.gradientSum)
 #pragma unroll 1
                 for (int part = 0; part < dQParts; ++part) {
@@ -114,17 +119,16 @@ struct FlashAttention2BackwardWide {
             current = next;
         }
         waitForCopies<0>();
-        __syncthreads();
-
+        const bool fails = launch.mask != TileMaskFull && !(isFinite(dK) && isFinite(dV));
+        if (__syncthreads_or(fails)) {
+            const int first = own.j * KeyTile, limit = min(first + KeyTile, launch.keyLength);
+            recomputeKeyGradients<T>(launch, own.order.pair, first + warp, limit, Warps);
+            return;
+        }
         // dK and dV leave through the memory of K and V.
         storeFragments<T, D>(Ks, dK, launch.softmaxScale, gradientKey, gradientColumn * 8, lane);
         storeFragments<T, D>(Vs, dV, 1, gradientKey, gradientColumn * 8, lane);
         __syncthreads();
-        storeTile<T, D, KeyTile, threads>(
-            Ks, Rows<T>(launch.keyGradient, batch, keyHead), j * KeyTile, launch.keyLength, launch.headSize,
-            launch.vectorised, threadIdx.x);
-        storeTile<T, D, KeyTile, threads>(
-            Vs, Rows<T>(launch.valueGradient, batch, keyHead), j * KeyTile, launch.keyLength,
-            launch.valueHeadSize, launch.vectorised, threadIdx.x);
+        own.template store<KeyTile, threads>(Ks, Vs, 0, threadIdx.x);
     }
 };

@@ -20,9 +20,11 @@
 #include "block_order.cuh"
 #include "forward_tile_steps.cuh"
 #include "kernel_entry.cuh"
+#include "online_softmax_rows.cuh"
 
 // Stages 2: K and V of the next tile come while this one is computed, one barrier a tile. Stages 1: V comes under
-// the scores and the next K under the softmax, two barriers a tile and half the shared memory.
+// the scores (the first one with Q and K) and the next K under the softmax, two barriers a tile and half the shared
+// memory.
 template <typename T, int D, int QueryTile, int KeyTile, int Warps, int Stages>
 struct FlashAttention2Forward {
     static constexpr int threads = Warps * 32, queryTile = QueryTile, keyTile = KeyTile;
@@ -66,7 +68,8 @@ struct FlashAttention2Forward {
         copyTile<T, D, QueryTile, threads>(Qs, Q, rows.lower, rows.upper, launch.headSize, vectorised);
         if (!tiles.isEmpty()) {
             loadKeys(tiles.lower, 0);
-            if (Stages == 2) loadValues(tiles.lower, 0);
+            if (Stages == 1) commitCopies();
+            loadValues(tiles.lower, 0);
         }
         commitCopies();
 
@@ -86,10 +89,13 @@ struct FlashAttention2Forward {
 
         for (int j = tiles.lower; j < tiles.upper; ++j) {
             const int stage = Stages == 2 ? (j - tiles.lower) & 1 : 0;
-            waitForCopies<0>();
+            if (Stages == 1 && j == tiles.lower)
+                waitForCopies<1>();
+            else
+                waitForCopies<0>();
             __syncthreads();
             if (Stages == 1) {
-                loadValues(j, 0);
+                if (j > tiles.lower) loadValues(j, 0);
             } else if (j + 1 < tiles.upper) {
                 loadKeys(j + 1, stage ^ 1);
                 loadValues(j + 1, stage ^ 1);
@@ -109,17 +115,23 @@ struct FlashAttention2Forward {
             steps.accumulate(Stages == 2 ? V0.advanced(stage * keyBytes) : V0);
         }
 
-        // Each warp writes O where its own rows of Q lay; nobody else reads those. The barrier is for a tile
-        // without keys, whose copy of Q may still be under way.
-        waitForCopies<0>();
-        __syncthreads();
-        const uint32_t Oi = Qs + SharedTile<D>::bytes(warpRow);
-        float *lse = reinterpret_cast<float *>(launch.logSumExp) +
-            int64_t(order.pair) * launch.queryLength;
-        steps.finalize(Oi, lse, rows.lower + warpRow, rows.upper, lane);
+        if (tiles.isEmpty()) { // Q may still be on its way
+            waitForCopies<0>();
+            __syncthreads();
+        }
+        // A warp's O leaves through the memory of its rows of Q, which nobody else reads.
+        const int firstRow = rows.lower + warpRow;
+        steps.finalize(
+            reinterpret_cast<float *>(launch.logSumExp) + int64_t(order.pair) * launch.queryLength, firstRow,
+            rows.upper, lane);
+        if (launch.mask != TileMaskFull && __any_sync(~0u, steps.mayHaveLeaked())) {
+            recomputeRows<T>(launch, order.pair, firstRow, min(firstRow + rowTiles * 16, rows.upper));
+            return;
+        }
+        steps.store(Qi);
         __syncwarp();
         storeTile<T, D, rowTiles * 16, 32>(
-            Oi, Rows<T>(launch.output, batch, head), rows.lower + warpRow, rows.upper,
+            Qs + SharedTile<D>::bytes(warpRow), Rows<T>(launch.output, batch, head), firstRow, rows.upper,
             launch.valueHeadSize, vectorised, lane);
     }
 };

@@ -1,144 +1,198 @@
 // FlashAttention-2, forward, F32: exact products (FFMA), no tensor cores.
 //
-// Source and steps: flash_attention_2_forward.cu. The products are gemmNT and gemmNN of float_tile_steps.cuh; P goes
-// through shared memory, since here 16 threads share a row. V comes under the scores, the next K under P V.
-// Shared memory: (Br + 2 Bc) (D + 4) + Br (Bc + 4) floats.
+// Source and steps: flash_attention_2_forward.cu. K and V come in chunks, K a few columns of all the tile's keys at a
+// time and V a few keys, through a ring of two: one chunk is copied while the one before is multiplied. P passes
+// through shared memory, but only within a warp, which holds whole rows.
+// Shared memory: Br (D + 4) + Br (Bc + 4) floats and two chunks.
 #include "block_order.cuh"
-#include "float_tile_steps.cuh"
+#include "float_stream_steps.cuh"
 #include "kernel_entry.cuh"
+#include "online_softmax_rows.cuh"
 
-template <int D>
+// X threads share a row of Bc = X · KeysOfThread keys. KeyChunk: columns of K, ValueChunk: keys of V that come at once.
+template <int D, int X, int KeysOfThread, int KeyChunk, int ValueChunk>
 struct FlashAttention2ForwardF32 {
-    static constexpr int rowsOfThread = D > 128 ? 4 : 8, QueryTile = 16 * rowsOfThread, KeyTile = 64;
-    static constexpr int keysOfThread = KeyTile / 16, columnsOfThread = D / 16;
-    static constexpr int pitch = floatPitch(D), scorePitch = floatPitch(KeyTile);
-    static constexpr int threads = floatThreads, queryTile = QueryTile, keyTile = KeyTile;
-    static constexpr int sharedBytes = ((QueryTile + 2 * KeyTile) * pitch + QueryTile * scorePitch) * 4;
+    static constexpr int rowsOfThread = 8, columnsOfThread = D / X;
+    using Threads = StreamThreads<X, rowsOfThread>;
+    static constexpr int QueryTile = Threads::blockRows, KeyTile = X * KeysOfThread;
+    static constexpr int pitch = D + 4, scorePitch = KeyTile + 4, keyPitch = KeyChunk + 4;
+    static constexpr int keyChunks = D / KeyChunk, valueChunks = KeyTile / ValueChunk, chunks = keyChunks + valueChunks;
+    static constexpr int keyFloats = KeyTile * keyPitch, valueFloats = ValueChunk * D;
+    static constexpr int chunkFloats = keyFloats > valueFloats ? keyFloats : valueFloats;
+    static constexpr int threads = streamThreads, queryTile = QueryTile, keyTile = KeyTile;
+    static constexpr int sharedBytes = (QueryTile * (pitch + scorePitch) + 2 * chunkFloats) * 4;
     using Plan = TilePlan<QueryTile, KeyTile>;
+    using Scores = float[rowsOfThread][KeysOfThread];
+    using Product = float[rowsOfThread][columnsOfThread];
 
     __device__ static void run(const AttentionLaunch &launch) {
         extern __shared__ __align__(1024) unsigned char memory[];
-        float *Qi = reinterpret_cast<float *>(memory), *Kj = Qi + QueryTile * pitch, *Vj = Kj + KeyTile * pitch;
-        float *P = Vj + KeyTile * pitch;
+        float *Qi = reinterpret_cast<float *>(memory), *P = Qi + QueryTile * pitch;
+        float *const ring = P + QueryTile * scorePitch;
         const int queryTiles = (launch.queryLength + QueryTile - 1) / QueryTile;
         const BlockOrder order(launch, queryTiles, launch.batch * launch.heads);
         const int i = queryTiles - 1 - order.rank;
         const int batch = order.pair / launch.heads, head = order.pair % launch.heads;
         const Plan plan(launch, batch);
         const TileRange rows = plan.queries(i), tiles = plan.keyTiles(i), whole = plan.wholeKeyTiles(i);
-        const Rows<const float> Q(launch.query, batch, head);
-        const Rows<const float> K(launch.key, batch, head / launch.groupSize);
-        const Rows<const float> V(launch.value, batch, head / launch.groupSize);
-        auto loadKeys = [&](int j) {
-            loadFloatTile<float, KeyTile, D>(
-                Kj, K, j * KeyTile, plan.keyLength, launch.headSize, launch.vectorised);
+        // What no row sees is not read. Computed for each copy: no register is left to keep it in.
+        auto keyLimit = [&] {
+            int last = rows.upper - 1;
+            asm volatile("" : "+r"(last));
+            return plan.visibleKeys(last).upper;
+        };
+        const int keyHead = head / launch.groupSize;
+        int slot = 0;
+        // Starts the copy of a chunk of tile j into the ring's other half; chunk `chunks` is the first of tile j + 1.
+        auto load = [&](int j, int chunk) {
+            float *target = ring + (slot ^ 1) * chunkFloats;
+            if (chunk == chunks) ++j, chunk = 0;
+            if (j < tiles.upper) {
+                if (chunk < keyChunks)
+                    copyFloats<KeyTile, KeyChunk, keyPitch>(
+                        target, Rows<const float>(launch.key, batch, keyHead), j * KeyTile, keyLimit(),
+                        launch.headSize, launch.vectorised, chunk * KeyChunk);
+                else
+                    copyFloats<ValueChunk, D, D>(
+                        target, Rows<const float>(launch.value, batch, keyHead),
+                        j * KeyTile + (chunk - keyChunks) * ValueChunk, keyLimit(), launch.valueHeadSize,
+                        launch.vectorised);
+            }
+            commitCopies();
+        };
+        // The chunk that was on its way is there, and the next one is on its way.
+        auto advance = [&](int j, int chunk) {
+            waitForCopies<0>();
+            __syncthreads();
+            slot ^= 1;
+            load(j, chunk + 1);
+            return ring + slot * chunkFloats;
         };
 
-        loadFloatTile<float, QueryTile, D>(Qi, Q, rows.lower, rows.upper, launch.headSize, launch.vectorised);
-        if (!tiles.isEmpty()) loadKeys(tiles.lower);
-        commitCopies();
-        float O[rowsOfThread][columnsOfThread], m[rowsOfThread], l[rowsOfThread];
+        copyFloats<QueryTile, D, pitch>(
+            Qi, Rows<const float>(launch.query, batch, head), rows.lower, rows.upper, launch.headSize,
+            launch.vectorised);
+        load(tiles.lower, 0);
+        const float *const Qr = Qi + Threads::row(0) * pitch, *const Pr = P + Threads::row(0) * scorePitch;
+        Product O;
+        float m[rowsOfThread], l[rowsOfThread];
         clear(O);
 #pragma unroll
         for (int r = 0; r < rowsOfThread; ++r) m[r] = -INFINITY, l[r] = 0;
 
 #pragma unroll 1
         for (int j = tiles.lower; j < tiles.upper; ++j) {
-            waitForCopies<0>();
-            __syncthreads();
-            loadFloatTile<float, KeyTile, D>(
-                Vj, V, j * KeyTile, plan.keyLength, launch.valueHeadSize, launch.vectorised);
-            commitCopies();
-            float S[rowsOfThread][keysOfThread];
+            Scores S;
             clear(S);
-            gemmNT<D, pitch, pitch>(S, Qi, Kj);
+#pragma unroll 1
+            for (int chunk = 0; chunk < keyChunks; ++chunk)
+                streamNT<Threads, X, KeyChunk, pitch, keyPitch>(S, Qr + chunk * KeyChunk, advance(j, chunk));
             if (launch.softmaxScaleLog2 < 0) negate(S);
-            if (!whole.contains(j)) maskTile(S, -INFINITY, plan, rows.lower, j * KeyTile);
+            if (!whole.contains(j)) maskTile(S, plan, rows.lower, j * KeyTile);
             onlineSoftmax(S, O, m, l, launch.positiveScaleLog2);
-            if (!whole.contains(j)) maskTile(S, hidden, plan, rows.lower, j * KeyTile);
+            __syncwarp();
 #pragma unroll
             for (int r = 0; r < rowsOfThread; ++r)
 #pragma unroll
-                for (int c = 0; c < keysOfThread; ++c)
-                    P[(threadY() * rowsOfThread + r) * scorePitch + threadX() + 16 * c] = S[r][c];
-            waitForCopies<0>();
-            __syncthreads();
-            if (j + 1 < tiles.upper) loadKeys(j + 1);
-            commitCopies();
-            if (whole.contains(j))
-                gemmNN<KeyTile, scorePitch, pitch, false>(O, P, Vj);
-            else
-                gemmNN<KeyTile, scorePitch, pitch, true>(O, P, Vj);
+                for (int c = 0; c < KeysOfThread; ++c)
+                    P[Threads::row(r) * scorePitch + Threads::x() + X * c] = S[r][c];
+            __syncwarp();
+#pragma unroll 1
+            for (int chunk = 0; chunk < valueChunks; ++chunk)
+                streamNN<Threads, X, ValueChunk, scorePitch, D>(
+                    O, Pr + chunk * ValueChunk, advance(j, keyChunks + chunk));
+        }
+        waitForCopies<0>();
+        if (launch.mask != TileMaskFull && __any_sync(~0u, mayHaveLeaked(O, l))) {
+            const int first = rows.lower + Threads::warpRow();
+            recomputeRows<float>(launch, order.pair, first, min(first + Threads::warpRows, rows.upper));
+            return;
         }
         finalize(launch, O, m, l, Rows<float>(launch.output, batch, head), order.pair, rows);
     }
 
 private:
     // S = -S, for a negative scale.
-    __device__ static void negate(float (&S)[rowsOfThread][keysOfThread]) {
+    __device__ static void negate(Scores &S) {
 #pragma unroll
         for (int r = 0; r < rowsOfThread; ++r)
 #pragma unroll
-            for (int c = 0; c < keysOfThread; ++c) S[r][c] = -S[r][c];
+            for (int c = 0; c < KeysOfThread; ++c) S[r][c] = -S[r][c];
     }
 
-    // Puts `value` where the row does not see the key.
-    __device__ static void maskTile(
-        float (&S)[rowsOfThread][keysOfThread], float value, const Plan &plan, int firstRow, int firstKey) {
+    // S = -inf where the row does not see the key.
+    __device__ static void maskTile(Scores &S, const Plan &plan, int firstRow, int firstKey) {
 #pragma unroll
         for (int r = 0; r < rowsOfThread; ++r) {
-            const TileRange visible = plan.visibleKeys(firstRow + threadY() * rowsOfThread + r);
+            const TileRange visible = plan.visibleKeys(firstRow + Threads::row(r));
 #pragma unroll
-            for (int c = 0; c < keysOfThread; ++c)
-                if (!visible.contains(firstKey + threadX() + 16 * c)) S[r][c] = value;
+            for (int c = 0; c < KeysOfThread; ++c)
+                if (!visible.contains(firstKey + Threads::x() + X * c)) S[r][c] = -INFINITY;
         }
     }
 
     // S becomes P; O and l move to the new maximum; l holds this thread's part of the row sum.
     __device__ static void onlineSoftmax(
-        float (&S)[rowsOfThread][keysOfThread], float (&O)[rowsOfThread][columnsOfThread], float (&m)[rowsOfThread],
-        float (&l)[rowsOfThread], float scaleLog2) {
+        Scores &S, Product &O, float (&m)[rowsOfThread], float (&l)[rowsOfThread], float scaleLog2) {
 #pragma unroll
         for (int r = 0; r < rowsOfThread; ++r) {
             float maximum = S[r][0];
 #pragma unroll
-            for (int c = 1; c < keysOfThread; ++c) maximum = fmaxf(maximum, S[r][c]);
+            for (int c = 1; c < KeysOfThread; ++c) maximum = fmaxf(maximum, S[r][c]);
             const float old = m[r];
-            m[r] = fmaxf(old, rowMaximum(maximum) * scaleLog2);
+            m[r] = fmaxf(old, Threads::maximum(maximum) * scaleLog2);
             const float subtrahend = m[r] == -INFINITY ? 0 : m[r];
             const float correction = exp2Approximate(old - subtrahend);
             l[r] *= correction;
 #pragma unroll
             for (int c = 0; c < columnsOfThread; ++c) O[r][c] *= correction;
 #pragma unroll
-            for (int c = 0; c < keysOfThread; ++c) {
+            for (int c = 0; c < KeysOfThread; ++c) {
                 S[r][c] = exp2Approximate(fmaf(S[r][c], scaleLog2, -subtrahend));
                 l[r] += S[r][c];
             }
         }
     }
 
+    // As in forward_tile_steps.cuh.
+    __device__ static bool mayHaveLeaked(const Product &O, const float (&l)[rowsOfThread]) {
+        bool leaked = false;
+#pragma unroll
+        for (int r = 0; r < rowsOfThread; ++r) {
+            float sum = 0;
+#pragma unroll
+            for (int c = 0; c < columnsOfThread; ++c) sum = fmaf(O[r][c], 0, sum);
+            leaked |= sum != 0 && l[r] == l[r];
+        }
+        return leaked;
+    }
+
     __device__ static void finalize(
-        const AttentionLaunch &launch, const float (&O)[rowsOfThread][columnsOfThread],
-        const float (&m)[rowsOfThread], float (&l)[rowsOfThread], const Rows<float> &output, int pair,
-        TileRange rows) {
-        float inverse[rowsOfThread];
+        const AttentionLaunch &launch, const Product &O, const float (&m)[rowsOfThread],
+        const float (&l)[rowsOfThread], const Rows<float> &output, int pair, TileRange rows) {
         float *lse = reinterpret_cast<float *>(launch.logSumExp) + int64_t(pair) * launch.queryLength;
 #pragma unroll
         for (int r = 0; r < rowsOfThread; ++r) {
-            const int row = rows.lower + threadY() * rowsOfThread + r;
-            const float sum = rowSum(l[r]);
-            inverse[r] = sum == 0 ? 0 : 1 / sum;
-            if (threadX() == 0 && row < rows.upper)
-                lse[row] = sum == 0 ? -INFINITY : (m[r] + log2f(sum)) * 0.6931471805599453f;
+            const int row = rows.lower + Threads::row(r);
+            const float sum = Threads::sum(l[r]), inverse = sum == 0 ? 0 : 1 / sum;
+            if (row >= rows.upper) continue;
+            if (Threads::x() == 0) lse[row] = sum == 0 ? -INFINITY : (m[r] + log2f(sum)) * 0.6931471805599453f;
+            float *target = output.row(row);
+#pragma unroll
+            for (int c = 0; c < columnsOfThread; ++c)
+                if (Threads::column(c) < launch.valueHeadSize) target[Threads::column(c)] = O[r][c] * inverse;
         }
-        storeProduct(O, output, rows.lower, rows.upper, launch.valueHeadSize, [&](int r) { return inverse[r]; });
     }
 };
 
-FATTN_ENTRY(fattn_fa2_forward_f32_d32, run, 1, FlashAttention2ForwardF32<32>)
-FATTN_ENTRY(fattn_fa2_forward_f32_d64, run, 1, FlashAttention2ForwardF32<64>)
-FATTN_ENTRY(fattn_fa2_forward_f32_d96, run, 1, FlashAttention2ForwardF32<96>)
-FATTN_ENTRY(fattn_fa2_forward_f32_d128, run, 1, FlashAttention2ForwardF32<128>)
-FATTN_ENTRY(fattn_fa2_forward_f32_d192, run, 1, FlashAttention2ForwardF32<192>)
-FATTN_ENTRY(fattn_fa2_forward_f32_d256, run, 1, FlashAttention2ForwardF32<256>)
+// X, keys of a thread, columns of K and keys of V that come at once, for each head size. Share of the FFMA peak in the
+// same run on an H100, B8 H16 N2048 full:
+//   D 64   8, 8, 64, 64: 0.65     8, 8, 32, 32: 0.63     16, 8, 32, 32: 0.58
+//   D 128  16, 8, 32, 32: 0.65    16, 4, 64, 32: 0.63    16, 8, 16, 16: 0.59    32, 8, 16, 32: 0.55
+//   D 256  32, 4, 32, 16: 0.61    32, 8, 16, 16: 0.59    16, 4, 32, 8: 0.55
+FATTN_ENTRY(fattn_fa2_forward_f32_d32, run, 2, FlashAttention2ForwardF32<32, 8, 8, 32, 64>)
+FATTN_ENTRY(fattn_fa2_forward_f32_d64, run, 2, FlashAttention2ForwardF32<64, 8, 8, 64, 64>)
+FATTN_ENTRY(fattn_fa2_forward_f32_d96, run, 2, FlashAttention2ForwardF32<96, 8, 4, 96, 32>)
+FATTN_ENTRY(fattn_fa2_forward_f32_d128, run, 2, FlashAttention2ForwardF32<128, 16, 8, 32, 32>)
+FATTN_ENTRY(fattn_fa2_forward_f32_d192, run, 2, FlashAttention2ForwardF32<192, 16, 4, 64, 16>)
+FATTN_ENTRY(fattn_fa2_forward_f32_d256, run, 2, FlashAttention2ForwardF32<256, 32, 4, 32, 16>)

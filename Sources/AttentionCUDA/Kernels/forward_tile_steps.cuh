@@ -1,12 +1,11 @@
 // The named steps of a forward pass on tensor cores, one warp's share of a tile.
 //
-// The steps and their order are those of TileSteps.swift. A warp owns RowTiles × 16 query rows; lane l holds, in
-// fragment f of a row tile, rows l / 4 and l / 4 + 8 and columns 8 f + 2 (l % 4) + {0, 1}: the layout in which
-// mma.sync leaves its result. P in that layout is already the left operand of O += P V, so it never leaves the
-// registers, and a row's statistics meet in four neighbouring lanes: nothing is reduced across warps.
+// The steps and their order are those of TileSteps.swift. A warp owns RowTiles × 16 query rows, as fragments. P in
+// their layout is already the left operand of O += P V, so it never leaves the registers, and a row's statistics meet
+// in four neighbouring lanes: nothing is reduced across warps.
 #pragma once
 
-#include "shared_tile.cuh"
+#include "tile_products.cuh"
 
 // Growth of the maximum, in log2, below which O is not rescaled. Until then P stays under 2^8, which F32 sums
 // and 16-bit P hold as exactly as values up to 1, and most tiles after the first few skip the pass over O.
@@ -48,28 +47,8 @@ struct ForwardTileSteps {
 
     // S = Q Kᵀ. Q: [16 RowTiles][D], K: [KeyTile][D].
     __device__ void scores(const FragmentReader<D> &Q, const FragmentReader<D> &K) {
-#pragma unroll
-        for (int t = 0; t < RowTiles; ++t)
-#pragma unroll
-            for (int f = 0; f < keyFragments; ++f)
-#pragma unroll
-                for (int e = 0; e < 4; ++e) S[t][f][e] = 0;
-#pragma unroll
-        for (int k = 0; k < D / 16; ++k) {
-            uint32_t q[RowTiles][4];
-#pragma unroll
-            for (int t = 0; t < RowTiles; ++t) loadMatrices(q[t], Q.address(k, 16 * t));
-#pragma unroll
-            for (int f = 0; f < keyFragments; f += 2) {
-                uint32_t key[4];
-                loadMatrices(key, K.address(k, 8 * f));
-#pragma unroll
-                for (int t = 0; t < RowTiles; ++t) {
-                    Format<T>::multiplyAdd(S[t][f], q[t], key[0], key[1]);
-                    Format<T>::multiplyAdd(S[t][f + 1], q[t], key[2], key[3]);
-                }
-            }
-        }
+        clear(S);
+        multiplyRows<T, D / 16>(S, Q, K);
     }
 
     // S = -inf where the row does not see the key. `visibleKeys` takes a row of the warp's.
@@ -145,34 +124,20 @@ struct ForwardTileSteps {
             }
     }
 
-    // O += P V. V: [KeyTile][D], read transposed.
+    // O += P V. V: [KeyTile][D], read transposed. P is rounded 16 keys at a time: at D 128 all of it would not fit
+    // beside S.
     __device__ void accumulate(const FragmentReader<D> &V) {
 #pragma unroll
         for (int k = 0; k < KeyTile / 16; ++k) {
-            uint32_t p[RowTiles][4];
+            uint32_t p[RowTiles][1][4];
 #pragma unroll
-            for (int t = 0; t < RowTiles; ++t)
-#pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                    const float(&s)[4] = S[t][2 * k + h];
-                    p[t][2 * h] = Format<T>::pack(s[0], s[1]);
-                    p[t][2 * h + 1] = Format<T>::pack(s[2], s[3]);
-                }
-#pragma unroll
-            for (int f = 0; f < valueFragments; f += 2) {
-                uint32_t value[4];
-                loadMatricesTransposed(value, V.address(f / 2, 16 * k));
-#pragma unroll
-                for (int t = 0; t < RowTiles; ++t) {
-                    Format<T>::multiplyAdd(O[t][f], p[t], value[0], value[1]);
-                    Format<T>::multiplyAdd(O[t][f + 1], p[t], value[2], value[3]);
-                }
-            }
+            for (int t = 0; t < RowTiles; ++t) roundFragments<T>(p[t][0], S[t][2 * k], S[t][2 * k + 1]);
+            multiplyRegisters<T>(O, p, V.advanced(SharedTile<D>::bytes(16 * k)));
         }
     }
 
-    // O = O / l, rounded into `tile` from its row 0; lse = m + ln l. An empty row: O = 0, lse = -inf.
-    __device__ void finalize(uint32_t tile, float *logSumExp, int firstRow, int rowLimit, int lane) {
+    // O = O / l; lse = m + ln l. An empty row: O = 0, lse = -inf.
+    __device__ void finalize(float *logSumExp, int firstRow, int rowLimit, int lane) {
 #pragma unroll
         for (int t = 0; t < RowTiles; ++t)
 #pragma unroll
@@ -180,16 +145,39 @@ struct ForwardTileSteps {
                 float sum = l[t][r];
                 sum += __shfl_xor_sync(~0u, sum, 1);
                 sum += __shfl_xor_sync(~0u, sum, 2);
-                float inverse = sum == 0 ? 0 : 1 / sum;
-                int row = 16 * t + 8 * r + lane / 4;
-                if (lane % 4 == 0 && firstRow + row < rowLimit)
-                    logSumExp[firstRow + row] =
-                        sum == 0 ? -INFINITY : (m[t][r] + log2f(sum)) * 0.6931471805599453f;
+                const float inverse = sum == 0 ? 0 : reciprocalApproximate(sum);
+                const int row = firstRow + 16 * t + 8 * r + lane / 4;
+                if (lane % 4 == 0 && row < rowLimit)
+                    logSumExp[row] = sum == 0 ? -INFINITY : (m[t][r] + log2f(sum)) * 0.6931471805599453f;
+#pragma unroll
+                for (int f = 0; f < valueFragments; ++f) {
+                    O[t][f][2 * r] *= inverse;
+                    O[t][f][2 * r + 1] *= inverse;
+                }
+            }
+    }
+
+    // Whether something not finite is in O of a row whose sum, and so all of whose visible scores, are numbers: it may
+    // come from a key that the row does not see.
+    __device__ bool mayHaveLeaked() const {
+        bool leaked = false;
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t)
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                float sum = 0;
 #pragma unroll
                 for (int f = 0; f < valueFragments; ++f)
-                    storeShared32(
-                        tile + SharedTile<D>::elementOffset(row, 8 * f + 2 * (lane % 4)),
-                        Format<T>::pack(O[t][f][2 * r] * inverse, O[t][f][2 * r + 1] * inverse));
+                    sum = fmaf(O[t][f][2 * r + 1], 0, fmaf(O[t][f][2 * r], 0, sum));
+                leaked |= sum != 0 && l[t][r] == l[t][r];
             }
+        return leaked;
+    }
+
+    // Rounds O into a tile, from where `tile` reads this warp's rows as a left operand.
+    __device__ void store(const FragmentReader<D> &tile) const {
+        uint32_t words[RowTiles][D / 16][4];
+        packOperand<T>(words, O);
+        storeOperand(tile, words);
     }
 };

@@ -17,27 +17,8 @@
 template <typename T>
 struct OnlineSoftmaxForward : OnlineSoftmax {
     __device__ static void run(const AttentionLaunch &launch) {
-        const int row = blockIdx.x * rowsPerBlock + threadIdx.x / 32;
-        if (row >= launch.queryLength) return;
-        const int batch = blockIdx.y / launch.heads, head = blockIdx.y % launch.heads;
-        const TileRange visible = Plan(launch, batch).visibleKeys(row);
-        const Rows<const T> K(launch.key, batch, head / launch.groupSize);
-        const Rows<const T> V(launch.value, batch, head / launch.groupSize);
-        const WarpRow q = WarpRow::load(Rows<const T>(launch.query, batch, head).row(row), launch.headSize);
-        WarpRow O = WarpRow::zero();
-        float m = -INFINITY, l = 0;
-        for (int key = visible.lower; key < visible.upper; ++key) {
-            const float s = q.dot(WarpRow::load(K.row(key), launch.headSize)) * launch.softmaxScale;
-            const float larger = fmaxf(m, s), subtrahend = larger == -INFINITY ? 0 : larger;
-            const float correction = expf(m - subtrahend), p = expf(s - subtrahend);
-            l = l * correction + p;
-            O.update(correction, p, WarpRow::load(V.row(key), launch.valueHeadSize));
-            m = larger;
-        }
-        O.store(Rows<T>(launch.output, batch, head).row(row), launch.valueHeadSize, l == 0 ? 0 : 1 / l);
-        if (threadIdx.x % 32 == 0)
-            reinterpret_cast<float *>(launch.logSumExp)[int64_t(blockIdx.y) * launch.queryLength + row] =
-                l == 0 ? -INFINITY : m + logf(l);
+        if (row() < launch.queryLength)
+            OnlineSoftmaxRow<T>::forward(launch, blockIdx.y / launch.heads, blockIdx.y % launch.heads, row());
     }
 };
 

@@ -140,8 +140,8 @@ __device__ inline void copyTile(
             const uint32_t target = tile + Tile::offset(row, chunk);
 #pragma unroll
             for (int pass = 0; pass < total / (cycle * Threads); ++pass) {
-                const bool valid = steps.containsStep(pass * step);
-                copyAsync16(target + pass * step * Tile::rowBytes, valid ? source : rows.base, valid);
+                const bool valid = steps.containsStep(pass * step); // else the address is not read
+                copyAsync16(target + pass * step * Tile::rowBytes, source, valid);
                 source += step * rows.stride;
             }
         }
@@ -168,6 +168,24 @@ __device__ inline void storeShared32(uint32_t address, uint32_t value) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 
+// Writes the first `count` of eight elements.
+template <typename T>
+__device__ inline void storeElements(T *target, const uint32_t (&words)[4], int count) {
+    const T *elements = reinterpret_cast<const T *>(words);
+#pragma unroll
+    for (int e = 0; e < 8; ++e)
+        if (e < count) target[e] = elements[e];
+}
+
+// Writes eight elements, or the first `count` of them if not `vectorised`.
+template <typename T>
+__device__ inline void storeChunk(T *target, const uint32_t (&words)[4], int count, bool vectorised) {
+    if (vectorised)
+        *reinterpret_cast<uint4 *>(target) = make_uint4(words[0], words[1], words[2], words[3]);
+    else
+        storeElements(target, words, count);
+}
+
 // Writes rows [first, first + RowCount) of a tile to a tensor, up to row `limit` and column `size`, by the
 // `Threads` threads that call it with thread = 0 ..< Threads.
 template <typename T, int Columns, int RowCount, int Threads>
@@ -178,18 +196,10 @@ __device__ inline void storeTile(
     for (int index = thread; index < RowCount * Tile::chunks; index += Threads) {
         int row = index / Tile::chunks, chunk = index % Tile::chunks;
         if (first + row >= limit || chunk * 8 >= size) continue;
-        uint4 values;
+        uint32_t values[4];
         asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
-                     : "=r"(values.x), "=r"(values.y), "=r"(values.z), "=r"(values.w)
+                     : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
                      : "r"(tile + Tile::offset(row, chunk)));
-        T *target = rows.row(first + row) + chunk * 8;
-        if (vectorised) {
-            *reinterpret_cast<uint4 *>(target) = values;
-        } else {
-            const T *elements = reinterpret_cast<const T *>(&values);
-#pragma unroll
-            for (int e = 0; e < 8; ++e)
-                if (chunk * 8 + e < size) target[e] = elements[e];
-        }
+        storeChunk(rows.row(first + row) + chunk * 8, values, size - chunk * 8, vectorised);
     }
 }

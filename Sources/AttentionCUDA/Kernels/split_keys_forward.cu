@@ -14,6 +14,7 @@
 // Shared memory: 16 D + Warps · Stages · 32 D elements of 2 bytes.
 #include "forward_tile_steps.cuh"
 #include "kernel_entry.cuh"
+#include "online_softmax_rows.cuh"
 
 template <typename T, int D, int Warps, int Stages>
 struct SplitKeysForward {
@@ -162,24 +163,36 @@ struct SplitKeysMerge {
         const float *lse = reinterpret_cast<const float *>(launch.partialLogSumExp) + row;
         float maximum = -INFINITY, sum = 0;
         for (int s = 0; s < launch.splits; ++s) maximum = fmaxf(maximum, lse[s * rows]);
-        const bool empty = maximum == -INFINITY;
-        if (!empty)
-            for (int s = 0; s < launch.splits; ++s) sum += exp2Approximate(lse[s * rows] - maximum);
+        // A range without keys has no weight. One with a NaN has it for lse too: fmaxf passes it over, the sum takes it.
+        auto weight = [&](int s) { return lse[s * rows] == -INFINITY ? 0 : exp2Approximate(lse[s * rows] - maximum); };
+        for (int s = 0; s < launch.splits; ++s) sum += weight(s);
         const int query = row % launch.queryLength, pair = row / launch.queryLength;
+        bool fails = false;
         T *O = Rows<T>(launch.output, pair / launch.heads, pair % launch.heads).row(query);
         const float *parts = reinterpret_cast<const float *>(launch.partialOutput) + row * launch.valueHeadSize;
         for (int d = threadIdx.x; d < launch.valueHeadSize; d += threads) {
             float value = 0;
-            if (!empty)
-                for (int s = 0; s < launch.splits; ++s)
-                    value += exp2Approximate(lse[s * rows] - maximum) * parts[s * rows * launch.valueHeadSize + d];
-            O[d] = Format<T>::narrow(empty ? 0 : value / sum);
+            for (int s = 0; s < launch.splits; ++s) {
+                const float w = weight(s);
+                if (w != 0) value += w * parts[s * rows * launch.valueHeadSize + d];
+            }
+            value = sum == 0 ? 0 : value / sum;
+            fails |= !(value * 0 == 0);
+            O[d] = Format<T>::narrow(value);
+        }
+        // Under a mask a row of several has it computed anew: see online_softmax_rows.cuh.
+        if (__syncthreads_or(fails) && launch.mask != TileMaskFull) {
+            if (threadIdx.x < 32) recomputeRows<T>(launch, pair, query, query + 1);
+            return;
         }
         if (threadIdx.x == 0)
             reinterpret_cast<float *>(launch.logSumExp)[row] =
-                empty ? -INFINITY : (maximum + log2f(sum)) * 0.6931471805599453f;
+                sum == 0 ? -INFINITY : (maximum + log2f(sum)) * 0.6931471805599453f;
     }
 };
+
+template <typename T>
+using SplitKeysForward256 = LargestThatFits<SplitKeysForward<T, 256, 4, 3>, SplitKeysForward<T, 256, 4, 2>>;
 
 // Warps and stages: what keeps 96 to 128 KiB of copies under way on a processor.
 #define SPLIT_KEYS(format, T)                                                                                         \
@@ -188,7 +201,7 @@ struct SplitKeysMerge {
     FATTN_ENTRY(fattn_split_forward_##format##_d96, run, 2, SplitKeysForward<T, 96, 4, 4>)                            \
     FATTN_ENTRY(fattn_split_forward_##format##_d128, run, 2, SplitKeysForward<T, 128, 4, 3>)                          \
     FATTN_ENTRY(fattn_split_forward_##format##_d192, run, 1, SplitKeysForward<T, 192, 4, 3>)                          \
-    FATTN_ENTRY(fattn_split_forward_##format##_d256, run, 1, SplitKeysForward<T, 256, 4, 3>)                          \
+    FATTN_ENTRY(fattn_split_forward_##format##_d256, run, 1, SplitKeysForward256<T>)                                  \
     FATTN_ENTRY(fattn_split_merge_##format, run, 1, SplitKeysMerge<T>)
 
 SPLIT_KEYS(bf16, __nv_bfloat16)

@@ -114,6 +114,13 @@ __device__ inline float exp2Approximate(float x) {
     return y;
 }
 
+// 1 / x to one unit in the last place.
+__device__ inline float reciprocalApproximate(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 __device__ inline uint32_t sharedAddress(const void *pointer) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }

@@ -22,7 +22,9 @@ struct TilePlan {
     // those that do.
     __device__ TilePlan(const AttentionLaunch &launch, int batch)
         : queryLength(launch.queryLength), keyLength(launch.keyLength), mask(launch.mask) {
-        if (launch.keyLengths) keyLength = reinterpret_cast<const int *>(launch.keyLengths)[batch];
+        // Lengths that come from device memory have been checked by nobody.
+        if (launch.keyLengths)
+            keyLength = min(max(reinterpret_cast<const int *>(launch.keyLengths)[batch], 0), launch.keyLength);
     }
 
     // MARK: The mask's geometry.

@@ -1,4 +1,3 @@
-#if CUDA
 /// Reads base64 as `cuda-embed` writes it: the standard alphabet, padded, no white space.
 enum Base64 {
     static func decode(_ text: StaticString) -> [UInt8] {
@@ -31,4 +30,3 @@ enum Base64 {
         }
     }
 }
-#endif

@@ -1,4 +1,3 @@
-#if CUDA
 import AttentionCore
 import CTileABI
 
@@ -20,8 +19,8 @@ package struct DeviceTensorView: Sendable {
 
     /// Whether every row starts at a multiple of 16 bytes.
     func isAligned(elementBytes: Int) -> Bool {
-        address % 16 == 0
-            && [strides.batch, strides.head, strides.row].allSatisfy { $0 * elementBytes % 16 == 0 }
+        // The lowest bits are 0 in each of them if they are 0 in their union.
+        address % 16 == 0 && (strides.batch | strides.head | strides.row) * elementBytes % 16 == 0
     }
 }
 
@@ -61,9 +60,15 @@ package struct DeviceOperands: Sendable {
         self.gradients = gradients
     }
 
-    var tensors: [DeviceTensorView] {
-        [query, key, value, output]
-            + (gradients.map { [$0.output, $0.query, $0.key, $0.value] } ?? [])
+    /// Whether every row of every tensor starts at a multiple of 16 bytes.
+    func areAligned(elementBytes bytes: Int) -> Bool {
+        guard query.isAligned(elementBytes: bytes), key.isAligned(elementBytes: bytes),
+            value.isAligned(elementBytes: bytes), output.isAligned(elementBytes: bytes)
+        else { return false }
+        guard let gradients else { return true }
+        return gradients.output.isAligned(elementBytes: bytes)
+            && gradients.query.isAligned(elementBytes: bytes)
+            && gradients.key.isAligned(elementBytes: bytes) && gradients.value.isAligned(elementBytes: bytes)
     }
 }
 
@@ -71,7 +76,8 @@ extension AttentionLaunch {
     /// Everything but the working memory.
     package init(_ problem: LaunchProblem, _ operands: DeviceOperands) {
         self.init()
-        let shape = problem.shape, bytes = problem.format.byteCount
+        let shape = problem.shape
+        let bytes = problem.format.byteCount
         query = operands.query.operand
         key = operands.key.operand
         value = operands.value.operand
@@ -99,7 +105,7 @@ extension AttentionLaunch {
             case .causal(.topLeft): Int32(TileMaskCausalTopLeft)
             }
         splits = Int32(problem.splits)
-        let aligned = operands.tensors.allSatisfy { $0.isAligned(elementBytes: bytes) }
+        let aligned = operands.areAligned(elementBytes: bytes)
         let wholeChunks = shape.headSize * bytes % 16 == 0 && shape.valueHeadSize * bytes % 16 == 0
         vectorised = aligned && wholeChunks ? 1 : 0
         pairsAtOnce = 1
@@ -108,4 +114,3 @@ extension AttentionLaunch {
         positiveScaleLog2 = max(abs(softmaxScaleLog2), .leastNormalMagnitude)
     }
 }
-#endif

@@ -1,4 +1,3 @@
-#if CUDA
-/// The compiled kernel sources, base64: each is a property that the build writes from one `.cu` file.
+/// The compiled kernel sources, base64: each is a property that a build with the trait `CUDA` writes from one
+/// `.cu` file.
 enum EmbeddedKernels {}
-#endif

@@ -1,4 +1,3 @@
-#if CUDA
 import AttentionCore
 import CCUDADriver
 import CTileABI
@@ -8,10 +7,13 @@ import Synchronization
 package enum KernelModule: CaseIterable, Sendable {
     case naiveForward, naiveBackward, onlineSoftmaxForward, onlineSoftmaxBackward
     case flashAttention1Forward, flashAttention1Backward, flashAttention2Forward, flashAttention2Backward
-    case flashAttention2ForwardF32, flashAttention2BackwardF32, splitKeysForward
+    case flashAttention2ForwardF32, flashAttention2BackwardF32, splitKeysForward, machinePeak
 
-    /// The device code: a fat binary.
+    /// The device code: a fat binary. Empty in a build without the trait `CUDA`.
     package var deviceCode: [UInt8] { Base64.decode(image) }
+
+    #if CUDA
+    package static let areEmbedded = true
 
     /// The same in base64.
     private var image: StaticString {
@@ -27,8 +29,13 @@ package enum KernelModule: CaseIterable, Sendable {
         case .flashAttention2ForwardF32: EmbeddedKernels.flashAttention2ForwardF32
         case .flashAttention2BackwardF32: EmbeddedKernels.flashAttention2BackwardF32
         case .splitKeysForward: EmbeddedKernels.splitKeysForward
+        case .machinePeak: EmbeddedKernels.machinePeak
         }
     }
+    #else
+    package static let areEmbedded = false
+    private var image: StaticString { "" }
+    #endif
 }
 
 /// An entry point on a device and what its launch needs.
@@ -53,7 +60,7 @@ package final class KernelLibrary: Sendable {
     /// - Throws: `AttentionError.deviceUnavailable` where there is none.
     package static func shared() throws(AttentionError) -> KernelLibrary { try first.get() }
 
-    private static let first = Result { () throws(AttentionError) in KernelLibrary(try CUDADevice()) }
+    private static let first = Result { () throws(AttentionError) in KernelLibrary(try CUDADevice.shared()) }
 
     deinit {
         guard (try? device.makeCurrent()) != nil else { return }
@@ -150,4 +157,3 @@ package struct Grid: Hashable, Sendable {
         self.z = z
     }
 }
-#endif

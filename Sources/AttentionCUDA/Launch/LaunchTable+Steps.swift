@@ -1,4 +1,3 @@
-#if CUDA
 import AttentionCore
 
 /// The one place that says which kernels an algorithm's passes are.
@@ -111,4 +110,3 @@ extension LaunchStep {
         mask == .full ? 1 : max(1, min(pairs, (16 << 20) / max(pairBytes, 1)))
     }
 }
-#endif

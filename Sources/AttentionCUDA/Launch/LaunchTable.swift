@@ -1,4 +1,3 @@
-#if CUDA
 import AttentionCore
 import CTileABI
 
@@ -7,6 +6,21 @@ package enum KernelFormat: String, Hashable, Sendable {
     case bf16, f16, f32
 
     package var byteCount: Int { self == .f32 ? 4 : 2 }
+
+    /// The format of an element type; nil if the kernels have none.
+    package init?(_ element: any AttentionElement.Type) {
+        switch element {
+        case is Float.Type: self = .f32
+        case is BFloat16.Type: self = .bf16
+        default:
+            #if !(os(macOS) && arch(x86_64))
+            guard element is Float16.Type else { return nil }
+            self = .f16
+            #else
+            return nil
+            #endif
+        }
+    }
 }
 
 /// One attention problem on a device: what selects its kernels.
@@ -111,4 +125,3 @@ package enum GridRule: Hashable, Sendable {
         }
     }
 }
-#endif

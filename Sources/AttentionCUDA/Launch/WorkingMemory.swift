@@ -1,4 +1,3 @@
-#if CUDA
 import AttentionCore
 import CTileABI
 
@@ -57,26 +56,3 @@ package struct WorkingMemory: Hashable, Sendable {
         return kept
     }
 }
-
-extension KernelLibrary {
-    /// Queues one pass of a problem. The operands must live until the stream has done it.
-    package func run(
-        _ problem: LaunchProblem, _ pass: AttentionPass, _ operands: DeviceOperands, on stream: CUDAStream
-    ) throws(AttentionError) {
-        var launch = AttentionLaunch(problem, operands)
-        let kept = try WorkingMemory(problem, pass).allocate(&launch, on: stream)
-        // The pool takes memory back in the order of the stream, after the kernels.
-        defer { withExtendedLifetime(kept) {} }
-        for step in pass == .forward ? problem.forwardSteps : problem.backwardSteps {
-            var parameters = launch
-            parameters.pairsAtOnce = Int32(step.pairsAtOnce(problem.mask))
-            // FA1 clears its sum itself, which lies otherwise than FA2's.
-            if step.name.hasPrefix("fa2_backward_prepare"), problem.algorithm == .flashAttention1 {
-                parameters.gradientSum = 0
-            }
-            let kernel = try kernel(step.name, in: step.module)
-            try self.launch(kernel, grid: step.grid.grid(kernel.geometry), parameters, on: stream)
-        }
-    }
-}
-#endif

@@ -10,6 +10,8 @@ public enum AttentionError: Error, Hashable, Sendable, CustomStringConvertible {
     case invalidStrides(operand: String, expected: String, got: String)
     /// An operand's memory is smaller than its extents and strides reach.
     case bufferTooSmall(operand: String, expected: Int, got: Int)
+    /// An operand, or the stream, is on another device than the call.
+    case wrongDevice(operand: String, expected: String, got: String)
     /// The key lengths of the batch entries are not usable.
     case invalidKeyLengths(expected: String, got: String)
     /// The micro-kernels asked for cannot run here.
@@ -35,6 +37,7 @@ public enum AttentionError: Error, Hashable, Sendable, CustomStringConvertible {
             "\(operand): expected strides \(expected), got \(got)"
         case .bufferTooSmall(let operand, let expected, let got):
             "\(operand): expected at least \(expected) elements, got \(got)"
+        case .wrongDevice(let operand, let expected, let got): "\(operand): expected \(expected), got \(got)"
         case .invalidKeyLengths(let expected, let got): "keyLengths: expected \(expected), got \(got)"
         case .kernelsUnavailable(let expected, let got): "kernels: expected \(expected), got \(got)"
         case .outOfMemory(let bytes): "working memory: expected \(bytes) bytes, got an allocation failure"

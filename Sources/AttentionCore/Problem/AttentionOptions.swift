@@ -19,13 +19,17 @@ public struct AttentionOptions: Hashable, Sendable {
     public var parallelRuntime: ParallelRuntime
     /// The tile sizes of both passes; chosen by shape, mask, algorithm, pass and element type if nil.
     public var tileSizes: TileSizes?
+    /// Whether results must be bit-identical from run to run. They are in any case, but for the gradients of
+    /// Float16 and BFloat16 by FlashAttention-2 on a GPU, which are slower with it.
+    public var deterministic: Bool
 
     /// Options of which every one has a default; see the properties for what nil means.
     public init(
         mask: AttentionMask = .full, softmaxScale: Double? = nil,
         algorithm: AttentionAlgorithm = .flashAttention2, device: AttentionDevice = .cpu,
         gemm: GEMMProvider? = nil, kernels: KernelSet? = nil, threads: Int? = nil,
-        parallelRuntime: ParallelRuntime = .dispatch, tileSizes: TileSizes? = nil
+        parallelRuntime: ParallelRuntime = .dispatch, tileSizes: TileSizes? = nil,
+        deterministic: Bool = false
     ) {
         self.mask = mask
         self.softmaxScale = softmaxScale
@@ -36,6 +40,7 @@ public struct AttentionOptions: Hashable, Sendable {
         self.threads = threads
         self.parallelRuntime = parallelRuntime
         self.tileSizes = tileSizes
+        self.deterministic = deterministic
     }
 
     /// Checks what does not depend on the machine.

@@ -1,7 +1,34 @@
 // The checks of an operand at the public door.
 
-extension TensorView {
-    /// Checks that the view has the expected extents, usable strides and enough memory.
+/// Where the elements of an operand lie, on whatever device.
+package struct TensorPlacement {
+    package let extents: TensorExtents
+    package let strides: TensorStrides
+    /// Elements from (0, 0, 0, 0) to the end of the memory.
+    package let elementCount: Int
+
+    package init(extents: TensorExtents, strides: TensorStrides, elementCount: Int) {
+        self.extents = extents
+        self.strides = strides
+        self.elementCount = elementCount
+    }
+
+    /// Elements from (0, 0, 0, 0) to the last; `Int.max` if the strides reach beyond all numbers.
+    package var reach: Int {
+        guard extents.count > 0 else { return 0 }
+        var last = extents.size
+        func go(_ extent: Int, _ stride: Int) {
+            let (step, overflow) = (extent - 1).multipliedReportingOverflow(by: stride)
+            let (sum, carry) = last.addingReportingOverflow(step)
+            last = overflow || carry ? .max : sum
+        }
+        go(extents.batch, strides.batch)
+        go(extents.heads, strides.head)
+        go(extents.length, strides.row)
+        return last
+    }
+
+    /// Checks that the operand has the expected extents, usable strides and enough memory.
     package func validate(_ operand: String, expected: TensorExtents) throws(AttentionError) {
         guard extents == expected else {
             throw .shapeMismatch(operand: operand, expected: "\(expected)", got: "\(extents)")
@@ -13,25 +40,16 @@ extension TensorView {
                 operand: operand, expected: "of 0 or more, and of at least D = \(expected.size) for a row",
                 got: "\(strides)")
         }
-        var last = expected.size
-        for (extent, stride) in [
-            (expected.batch, strides.batch), (expected.heads, strides.head), (expected.length, strides.row),
-        ] {
-            let (step, overflow) = (extent - 1).multipliedReportingOverflow(by: stride)
-            let (sum, carry) = last.addingReportingOverflow(step)
-            last = overflow || carry ? .max : sum
-        }
-        guard memory.count >= last else {
-            throw .bufferTooSmall(operand: operand, expected: last, got: memory.count)
+        guard elementCount >= reach else {
+            throw .bufferTooSmall(operand: operand, expected: reach, got: elementCount)
         }
     }
-}
 
-extension MutableTensorView {
-    /// As for a view that is read; moreover no two rows may share memory.
-    package func validate(_ operand: String, expected: TensorExtents) throws(AttentionError) {
-        try readOnly.validate(operand, expected: expected)
-        guard expected.count > 0 else { return }
+    /// Checks moreover that no two rows share memory.
+    package func validateForWriting(_ operand: String, expected: TensorExtents) throws(AttentionError) {
+        try validate(operand, expected: expected)
+        // What is dense is not looked at further: a call on a GPU must cost little.
+        guard expected.count > 0, strides != TensorLayout.bhnd.strides(expected) else { return }
         var reach = expected.size
         let axes = [
             (expected.length, strides.row), (expected.heads, strides.head), (expected.batch, strides.batch),
@@ -43,5 +61,23 @@ extension MutableTensorView {
             }
             reach = stride * extent
         }
+    }
+}
+
+extension TensorView {
+    /// Checks that the view has the expected extents, usable strides and enough memory.
+    package func validate(_ operand: String, expected: TensorExtents) throws(AttentionError) {
+        try placement.validate(operand, expected: expected)
+    }
+
+    package var placement: TensorPlacement {
+        TensorPlacement(extents: extents, strides: strides, elementCount: memory.count)
+    }
+}
+
+extension MutableTensorView {
+    /// As for a view that is read; moreover no two rows may share memory.
+    package func validate(_ operand: String, expected: TensorExtents) throws(AttentionError) {
+        try readOnly.placement.validateForWriting(operand, expected: expected)
     }
 }

@@ -24,7 +24,7 @@ public struct TensorExtents: Hashable, Sendable, CustomStringConvertible {
 
     /// Whether eight-byte elements fit what a process can address (47 bits where pointers have 64). The
     /// products of a tensor's sizes, rounded up to whole tiles, are then far from overflow.
-    var byteCountFits: Bool {
+    package var byteCountFits: Bool {
         let limit = Int(clamping: Int64(1) << 47)
         var count = 8
         for size in [max(batch, 1), max(heads, 1), max(length, 1), max(size, 1)] {

@@ -26,6 +26,7 @@ extension VerificationCase: CustomStringConvertible, LosslessStringConvertible {
         if padding != 0 { parts.append("padding=\(padding)") }
         if threads != 2 { parts.append("threads=\(threads)") }
         if let tileSizes { parts.append("tiles=" + list([tileSizes.queries, tileSizes.keys])) }
+        if deterministic { parts.append("deterministic") }
         return parts.joined(separator: "/")
     }
 
@@ -56,6 +57,7 @@ extension VerificationCase: CustomStringConvertible, LosslessStringConvertible {
         case "causal" where parts.count == 1: problem.mask = .causal(.bottomRight)
         case "causal-top-left" where parts.count == 1: problem.mask = .causal(.topLeft)
         case "cuda" where parts.count == 1: device = .cuda
+        case "deterministic" where parts.count == 1: deterministic = true
         case "scale":
             guard let scale = Double(value) else { return false }
             problem.softmaxScale = scale

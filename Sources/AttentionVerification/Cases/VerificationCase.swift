@@ -34,6 +34,7 @@ public struct VerificationCase: Hashable, Sendable {
     public var threads: Int = 2
     /// The library's choice if nil.
     public var tileSizes: TileSizes?
+    public var deterministic = false
 
     public init(
         pass: Pass, element: ElementType, algorithm: AttentionAlgorithm, gemm: GEMMProvider,
@@ -69,6 +70,7 @@ public struct VerificationCase: Hashable, Sendable {
     public var options: AttentionOptions {
         AttentionOptions(
             mask: problem.mask, softmaxScale: problem.softmaxScale, algorithm: algorithm, device: device,
-            gemm: gemm, kernels: kernels, threads: threads, tileSizes: tileSizes)
+            gemm: gemm, kernels: kernels, threads: threads, tileSizes: tileSizes,
+            deterministic: deterministic)
     }
 }

@@ -18,19 +18,24 @@ public enum VerificationGrid {
         return cases
     }
 
-    /// The same problems on another device: every algorithm and pass, in the one type that it takes from
-    /// host memory.
+    /// The same problems on another device: every algorithm and pass, in the types that it computes in;
+    /// FlashAttention-2's gradients in F16 and BF16 in its deterministic mode as well.
     public static func cases(quick: Bool = false, device: AttentionDevice) -> [VerificationCase] {
         guard device != .cpu else { return cases(quick: quick) }
         let machine = VerificationMachine(kernelSets: [.generic], providers: [.simd])
         var seen: Set<VerificationCase> = []
-        return cases(quick: quick, machine: machine).compactMap { entry in
+        return cases(quick: quick, machine: machine).flatMap { entry -> [VerificationCase] in
             var entry = entry
             entry.device = device
             entry.threads = 2
             entry.tileSizes = nil
             let size = max(entry.problem.shape.headSize, entry.problem.shape.valueHeadSize)
-            return entry.element == .f32 && size <= 256 && seen.insert(entry).inserted ? entry : nil
+            guard entry.element != .f64, size <= 256, seen.insert(entry).inserted else { return [] }
+            var deterministic = entry
+            deterministic.deterministic = true
+            let hasModes =
+                entry.pass == .backward && entry.algorithm == .flashAttention2 && entry.element.isRounded
+            return hasModes ? [entry, deterministic] : [entry]
         }
     }
 

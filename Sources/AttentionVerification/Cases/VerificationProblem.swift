@@ -164,7 +164,7 @@ extension VerificationGrid {
                     (3, 2, 2, 40, 40, 32, 48), mask, lengths: [33, 7, 0], inputs: .hidden, tiles: (16, 16)),
             ]
         }
-        let visible = InputKind.allCases.filter { $0.rawValue.hasPrefix("nan") || $0.rawValue.hasPrefix("inf") }
+        let visible = InputKind.allCases.filter(\.isVisiblyNonFinite)
         return hidden
             + visible.flatMap { inputs in
                 [

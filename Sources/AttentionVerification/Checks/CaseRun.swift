@@ -4,6 +4,8 @@ import FlashAttention
 struct CaseRun {
     /// O and lse, or dQ, dK and dV, in the order `[B, H, N, D]`.
     private(set) var tensors: [[Double]] = []
+    /// Of a device: the same from operands in host memory, unless they are equal to the last bit.
+    private(set) var fromHost: [[Double]]?
     /// The tiles of the pass.
     let tiles: TileSizes
     /// What went wrong beside the figures.
@@ -18,18 +20,44 @@ struct CaseRun {
         tiles = c.pass == .forward ? made.forwardTiles : made.backwardTiles
         let operands = Operands(c, inputs)
         try operands.forward(attention)
-        if c.pass == .backward {
-            try operands.backward(attention)
-            tensors = operands.gradients.map { $0.1.dense() }
-        } else {
-            tensors = [operands.output.dense(), operands.logSumExp.dense()]
+        if c.pass == .backward { try operands.backward(attention) }
+        tensors = operands.results(c.pass)
+        faults += operands.faults
+        if c.device != .cpu { try compareWithDeviceTensors(c, inputs, attention) }
+    }
+
+    /// The same once more, over tensors that are on the device.
+    ///
+    /// Those in host memory are packed on their way, these lie as the case has them. Where they lie may
+    /// change the order of a sum in the gradients of F16 and BF16, and nothing else.
+    private mutating func compareWithDeviceTensors<Element>(
+        _ c: VerificationCase, _ inputs: GeneratedInputs<Element>, _ attention: Attention<Element>
+    ) throws(AttentionError) {
+        let operands = Operands(c, inputs)
+        try operands.runOnDevice(attention, c.pass)
+        faults += operands.faults
+        let packed = tensors
+        tensors = operands.results(c.pass)
+        if c.pass == .backward && c.element.isRounded {
+            fromHost = packed
+        } else if !areTheSame(packed, tensors) {
+            faults.append("operands in host memory give another result")
         }
-        if !operands.logSumExp.isUntouched { faults.append("logSumExp: written outside the tensor") }
-        let written = [("output", operands.output)] + operands.gradients
-        for (name, tensor) in written where !tensor.isUntouched {
-            faults.append("\(name): written outside the tensor")
+        guard c.deterministic else { return }
+        for run in 2...Self.repeats {
+            try operands.runOnDevice(attention, c.pass)
+            if areTheSame(tensors, operands.results(c.pass)) { continue }
+            return faults.append("run \(run) gives another result than the first")
         }
     }
+
+    /// How often a deterministic case is run.
+    private static let repeats = 50
+}
+
+/// Whether two results are equal, NaN for NaN.
+private func areTheSame(_ a: [[Double]], _ b: [[Double]]) -> Bool {
+    zip(a, b).allSatisfy { zip($0, $1).allSatisfy { $0 == $1 || $0.isNaN && $1.isNaN } }
 }
 
 /// The guarded tensors of a case. Inputs have gaps of NaN as well, which no result may show.
@@ -82,6 +110,57 @@ private final class Operands<Element: AttentionElement> {
         }
     }
 
+    /// O and lse, or dQ, dK and dV, in the order `[B, H, N, D]`.
+    func results(_ pass: VerificationCase.Pass) -> [[Double]] {
+        pass == .forward ? [output.dense(), logSumExp.dense()] : gradients.map { $0.1.dense() }
+    }
+
+    /// What was written outside the tensors.
+    var faults: [String] {
+        let written = [("output", output)] + gradients
+        let names =
+            written.filter { !$0.1.isUntouched }.map(\.0) + (logSumExp.isUntouched ? [] : ["logSumExp"])
+        return names.map { "\($0): written outside the tensor" }
+    }
+
+    /// Runs the forward pass, and the backward pass if asked for, over copies on the device, guards and all,
+    /// and fetches what they wrote.
+    func runOnDevice(
+        _ attention: Attention<Element>, _ pass: VerificationCase.Pass
+    ) throws(AttentionError) {
+        let stream = try DeviceStream()
+        var lengths: DeviceVector<Int32>?
+        if let keyLengths { lengths = try DeviceVector(keyLengths, on: stream) }
+        let rows = GuardedTensor<Float>(logSumExp.extents)
+        let q = try DeviceCopy(query, on: stream)
+        let k = try DeviceCopy(key, on: stream)
+        let v = try DeviceCopy(value, on: stream)
+        let dO = try DeviceCopy(outputGradient, on: stream)
+        let o = try DeviceCopy(output, on: stream)
+        let lse = try DeviceCopy(rows, on: stream)
+        let result = DeviceAttentionOutput(
+            output: o.tensor,
+            logSumExp: try DeviceVector<Float>(borrowing: lse.tensor.address, count: attention.shape.rowCount)
+        )
+        try attention.forward(
+            query: q.tensor, key: k.tensor, value: v.tensor, into: result, keyLengths: lengths, on: stream)
+        try o.fetch(output, on: stream)
+        try lse.fetch(rows, on: stream)
+        for (index, row) in rows.elements.enumerated() { logSumExp.elements[index] = Double(row) }
+        guard pass == .backward else { return }
+        let dQ = try DeviceCopy(gradients[0].1, on: stream)
+        let dK = try DeviceCopy(gradients[1].1, on: stream)
+        let dV = try DeviceCopy(gradients[2].1, on: stream)
+        try attention.backward(
+            query: q.tensor, key: k.tensor, value: v.tensor, forward: result, outputGradient: dO.tensor,
+            into: DeviceAttentionGradients(query: dQ.tensor, key: dK.tensor, value: dV.tensor),
+            keyLengths: lengths, on: stream)
+        try dQ.fetch(gradients[0].1, on: stream)
+        try dK.fetch(gradients[1].1, on: stream)
+        try dV.fetch(gradients[2].1, on: stream)
+        withExtendedLifetime(lse) {}
+    }
+
     private func withKeyLengths(
         _ body: (UnsafeBufferPointer<Int32>?) throws(AttentionError) -> Void
     ) throws(AttentionError) {
@@ -91,5 +170,26 @@ private final class Operands<Element: AttentionElement> {
             do throws(AttentionError) { try body(lengths) } catch { failure = error }
         }
         if let failure { throw failure }
+    }
+}
+
+/// A guarded tensor's copy on the device, guards and all.
+private struct DeviceCopy<Element: AttentionElement> {
+    private let whole: DeviceTensor<Element>
+    /// The tensor between its guards.
+    let tensor: DeviceTensor<Element>
+
+    init(_ guarded: GuardedTensor<Element>, on stream: DeviceStream) throws(AttentionError) {
+        let memory = UnsafeBufferPointer(guarded.memory)
+        let extents = TensorExtents(1, 1, 1, memory.count)
+        whole = try DeviceTensor(extents, on: stream)
+        try whole.copy(from: TensorView(memory, extents: extents), on: stream)
+        tensor = try whole.view(
+            extents: guarded.extents, strides: guarded.strides, offset: GuardedTensor<Element>.margin)
+    }
+
+    func fetch(_ guarded: GuardedTensor<Element>, on stream: DeviceStream) throws(AttentionError) {
+        let elements = try whole.copyToHost(on: stream).elements
+        for (index, element) in elements.enumerated() { guarded.memory[index] = element }
     }
 }

@@ -5,10 +5,11 @@ import FlashAttention
 final class GuardedTensor<Element: AttentionElement> {
     let extents: TensorExtents
     let strides: TensorStrides
-    private let memory: UnsafeMutableBufferPointer<Element>
+    /// Margins, gaps and elements.
+    let memory: UnsafeMutableBufferPointer<Element>
     private let reach: Int
     /// No multiple of a vector, so that no row starts on its boundary; even, so that 16-bit elements lie in pairs.
-    private static var margin: Int { 66 }
+    static var margin: Int { 66 }
 
     /// - Parameters:
     ///   - padding: elements between the end of a row and the next.

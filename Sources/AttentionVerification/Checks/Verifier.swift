@@ -82,29 +82,51 @@ private final class Reference<Element: AttentionElement>: AnyReference {
                 element: c.element, inputs: problem.inputs,
                 factor: c.algorithm == .naive && !c.element.isRounded
                     ? Tolerance.plainFactor : Tolerance.naiveFactor)
-            for (index, error) in result.errors.enumerated() {
-                if let fault = try judge.fault(error, naive: { try self.naive(c, run.tiles)[index] }) {
-                    result.failures.append(fault)
+            for errors in [result.errors] + (run.fromHost.map { [compare(c, $0)] } ?? []) {
+                for (index, error) in errors.enumerated() {
+                    if let fault = try judge.fault(error, naive: { try self.naive(c, run.tiles)[index] }) {
+                        result.failures.append(fault)
+                    }
                 }
             }
+            if c.device != .cpu { result.failures += try compareWithCPU(c, run, judge) }
         } catch {
             result.failures.append("\(error)")
         }
         return result
     }
 
+    /// What differs from the CPU's result of the same case by more than two such computations may differ:
+    /// each is allowed so much beside the right answer. What is not finite on one shall not be on the other.
+    private func compareWithCPU(
+        _ c: VerificationCase, _ run: CaseRun, _ judge: Judge
+    ) throws -> [String] {
+        var host = c
+        host.device = .cpu
+        host.kernels = try MachineInfo.defaultKernels()
+        let onCPU = try CaseRun(host, inputs).tensors
+        var judge = judge
+        judge.factor *= 2
+        var failures: [String] = []
+        for (index, name) in c.pass.tensorNames.enumerated() {
+            let reference = onCPU[index].map { $0.isFinite ? $0 : .infinity }
+            let difference = judge.measure("\(name) beside the CPU's", run.tensors[index], reference)
+            let fault = try judge.fault(difference, naive: { try self.naive(c, run.tiles)[index] })
+            if let fault { failures.append(fault) }
+        }
+        return failures
+    }
+
     private func compare(_ c: VerificationCase, _ tensors: [[Double]]) -> [TensorError] {
         let judge = Judge(element: c.element, inputs: problem.inputs)
-        let expected: [(String, [Double])] =
+        let expected =
             switch c.pass {
-            case .forward: [("output", forward.output), ("logSumExp", forward.logSumExp)]
-            case .backward:
-                [
-                    ("queryGradient", backward.query), ("keyGradient", backward.key),
-                    ("valueGradient", backward.value),
-                ]
+            case .forward: [forward.output, forward.logSumExp]
+            case .backward: [backward.query, backward.key, backward.value]
             }
-        return zip(expected, tensors).map { judge.measure($0.0, $1, $0.1) }
+        return c.pass.tensorNames.indices.map {
+            judge.measure(c.pass.tensorNames[$0], tensors[$0], expected[$0])
+        }
     }
 
     /// The errors of the ordinary computation of the same case in the same type, over the same tiles: both
@@ -121,11 +143,18 @@ private final class Reference<Element: AttentionElement>: AnyReference {
         } else {
             var naive = c
             naive.algorithm = .naive
-            naive.tileSizes = tiles
+            naive.tileSizes = c.device == .cpu ? tiles : nil
             tensors = try CaseRun(naive, inputs).tensors
         }
         let errors = compare(c, tensors)
         naiveErrors[key] = errors
         return errors
+    }
+}
+
+extension VerificationCase.Pass {
+    /// What the pass writes.
+    fileprivate var tensorNames: [String] {
+        self == .forward ? ["output", "logSumExp"] : ["queryGradient", "keyGradient", "valueGradient"]
     }
 }

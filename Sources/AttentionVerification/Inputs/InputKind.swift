@@ -27,6 +27,9 @@ public enum InputKind: String, Hashable, Sendable, CaseIterable {
     /// rowsum(dO ∘ O) of the flash algorithms is rounded apart from dP, while the naive rowsum(P ∘ dP) shares
     /// dP's rounding, so that single gradients of a one-hot row differ by up to 5 times the naive error.
     public var isOrdinary: Bool { self != .large }
+
+    /// Whether there is a NaN or an infinity that some row sees.
+    public var isVisiblyNonFinite: Bool { rawValue.hasPrefix("nan") || rawValue.hasPrefix("inf") }
 }
 
 /// The operands of a problem as the library takes them, `[B, H, N, D]`, dense.
@@ -39,6 +42,9 @@ public struct GeneratedInputs<Element: AttentionElement>: Sendable {
     /// - Parameters:
     ///   - oracle: the problem; its mask and key lengths decide what is hidden.
     ///   - seed: the same seed gives the same entries, in every layout and element type (rounded to it).
+    @_specialize(where Element == Float)
+    @_specialize(where Element == Double)
+    @_specialize(where Element == BFloat16)
     public init(_ kind: InputKind, for oracle: Oracle, seed: UInt64 = 1) {
         var random = SplitMix64(seed: seed)
         let shape = oracle.shape

@@ -15,14 +15,32 @@ typedef struct CUDAModuleStorage *CUDAModule;
 typedef struct CUDAFunctionStorage *CUDAFunction;
 typedef struct CUDAStreamStorage *CUDAStreamHandle;
 typedef struct CUDAEventStorage *CUDAEventHandle;
+typedef struct CUDAPoolStorage *CUDAPoolHandle;
 
 enum {
     CUDAAttributeMultiprocessorCount = 16,
     CUDAAttributeComputeCapabilityMajor = 75,
     CUDAAttributeComputeCapabilityMinor = 76,
     CUDAFunctionMaxDynamicSharedBytes = 8,
-    CUDAStreamNonBlocking = 1
+    CUDAStreamNonBlocking = 1,
+    CUDAEventDisableTiming = 2,
+    CUDAHostPortable = 1,
+    CUDAPoolReleaseThreshold = 4
 };
+
+// Results that mean something to us beyond their name.
+enum { CUDAOutOfMemory = 2, CUDANotReady = 600 };
+
+// CUmemPoolProps: ordinary memory of one device, not to be shared with other processes.
+typedef struct {
+    int allocationType; // 1, pinned to the device
+    int handleTypes;    // 0, none
+    int locationType;   // 1, a device
+    int device;
+    void *securityAttributes;
+    size_t maximumBytes; // 0, no limit
+    unsigned char reserved[56];
+} CUDAPoolProperties;
 
 typedef struct {
     CUDAResult (*init)(unsigned flags);
@@ -42,18 +60,25 @@ typedef struct {
     CUDAResult (*moduleGetFunction)(CUDAFunction *function, CUDAModule module, const char *name);
     CUDAResult (*moduleGetGlobal)(uint64_t *address, size_t *bytes, CUDAModule module, const char *name);
     CUDAResult (*functionSetAttribute)(CUDAFunction function, int attribute, int value);
-    CUDAResult (*memoryAllocate)(uint64_t *address, size_t bytes, CUDAStreamHandle stream);
+    CUDAResult (*poolCreate)(CUDAPoolHandle *pool, const CUDAPoolProperties *properties);
+    CUDAResult (*poolDestroy)(CUDAPoolHandle pool);
+    CUDAResult (*poolSetAttribute)(CUDAPoolHandle pool, int attribute, void *value);
+    CUDAResult (*poolTrim)(CUDAPoolHandle pool, size_t bytesToKeep);
+    CUDAResult (*memoryAllocate)(uint64_t *address, size_t bytes, CUDAPoolHandle pool, CUDAStreamHandle stream);
     CUDAResult (*memoryFree)(uint64_t address, CUDAStreamHandle stream);
     CUDAResult (*copyToDevice)(uint64_t target, const void *source, size_t bytes, CUDAStreamHandle stream);
     CUDAResult (*copyToHost)(void *target, uint64_t source, size_t bytes, CUDAStreamHandle stream);
+    CUDAResult (*copyOnDevice)(uint64_t target, uint64_t source, size_t bytes, CUDAStreamHandle stream);
     CUDAResult (*hostAllocate)(void **address, size_t bytes, unsigned flags);
     CUDAResult (*hostFree)(void *address);
     CUDAResult (*streamCreate)(CUDAStreamHandle *stream, unsigned flags);
     CUDAResult (*streamDestroy)(CUDAStreamHandle stream);
     CUDAResult (*streamSynchronize)(CUDAStreamHandle stream);
+    CUDAResult (*streamWaitEvent)(CUDAStreamHandle stream, CUDAEventHandle event, unsigned flags);
     CUDAResult (*eventCreate)(CUDAEventHandle *event, unsigned flags);
     CUDAResult (*eventDestroy)(CUDAEventHandle event);
     CUDAResult (*eventRecord)(CUDAEventHandle event, CUDAStreamHandle stream);
+    CUDAResult (*eventQuery)(CUDAEventHandle event);
     CUDAResult (*eventSynchronize)(CUDAEventHandle event);
     CUDAResult (*eventElapsedTime)(float *milliseconds, CUDAEventHandle start, CUDAEventHandle end);
     CUDAResult (*launchKernel)(

@@ -4,6 +4,7 @@ import SafeTensors
 
 /// Checks and times the cases of one problem after the other.
 struct Bench {
+    let devices: [AttentionDevice]
     let algorithms: [AttentionAlgorithm]
     let providers: [GEMMProvider]
     let passes: [AttentionPass]
@@ -23,9 +24,9 @@ struct Bench {
         case .bf16: try run(BenchInputs<BFloat16>(problem), problem, report)
         case .f16:
             #if (os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64)
-            throw CommandError.usage("--dtype: expected another type on this platform, got f16")
+                throw CommandError.usage("--dtype: expected another type on this platform, got f16")
             #else
-            try run(BenchInputs<Float16>(problem), problem, report)
+                try run(BenchInputs<Float16>(problem), problem, report)
             #endif
         }
     }
@@ -36,9 +37,7 @@ struct Bench {
         for mask in masks {
             let check = BenchCheck(inputs, problem, mask)
             for pass in passes {
-                let cases = algorithms.flatMap { algorithm in
-                    providers.map { row(problem, mask, pass, algorithm, $0) }
-                }.map { BenchCase($0, inputs, check) }
+                let cases = rows(problem, mask, pass).map { BenchCase($0, inputs, check) }
                 for (index, benchCase) in cases.enumerated() {
                     progress.show("checking \(benchCase.name), \(index + 1) of \(cases.count)")
                     benchCase.prepare()
@@ -47,18 +46,24 @@ struct Bench {
                 time(cases)
                 try machine.measureAgain()
                 progress.clear()
+                for benchCase in cases { benchCase.compare(with: cases) }
                 for benchCase in cases { report(benchCase.row.against(machine)) }
             }
         }
     }
 
-    private func row(
-        _ problem: BenchProblem, _ mask: BenchMask, _ pass: AttentionPass, _ algorithm: AttentionAlgorithm,
-        _ gemm: GEMMProvider
-    ) -> BenchRow {
-        BenchRow(
-            shape: problem.shape, type: problem.type, pass: pass, mask: mask, algorithm: algorithm,
-            gemm: gemm, threads: threads, parallel: parallel)
+    /// Every algorithm on every device, on the CPU with every provider.
+    private func rows(_ problem: BenchProblem, _ mask: BenchMask, _ pass: AttentionPass) -> [BenchRow] {
+        devices.flatMap { device in
+            algorithms.flatMap { algorithm in
+                (device == .cpu ? providers.map { $0 } : [nil]).map { gemm in
+                    BenchRow(
+                        shape: problem.shape, type: problem.type, pass: pass, mask: mask, device: device,
+                        algorithm: algorithm, gemm: gemm, threads: device == .cpu ? threads : nil,
+                        parallel: parallel)
+                }
+            }
+        }
     }
 
     /// Times the cases in turns, so that a slow spell of the machine falls on all of them.

@@ -61,8 +61,8 @@ final class BenchCase<Element: FileElement> {
     private(set) var spent = 0.0
     private let inputs: BenchInputs<Element>
     private let check: BenchCheck<Element>
-    private var attention: Attention<Element>?
     private let results: BenchResults<Element>
+    private var engine: (any BenchEngine<Element>)?
 
     /// - Parameters:
     ///   - results: where they go; cases that are timed in turns may share one place.
@@ -78,7 +78,7 @@ final class BenchCase<Element: FileElement> {
 
     var name: String {
         "\(row.shape.argument) \(row.type.rawValue) \(row.mask.rawValue) \(row.pass.rawValue) "
-            + "\(row.algorithm.rawValue) \(row.gemm.rawValue)"
+            + "\(row.algorithm.rawValue) \(row.gemm?.rawValue ?? row.device.rawValue)"
     }
 
     /// Plans the case, computes it once and compares it with the right answer.
@@ -87,11 +87,16 @@ final class BenchCase<Element: FileElement> {
             let attention = try Attention<Element>(
                 shape: row.shape,
                 options: AttentionOptions(
-                    mask: row.mask.mask, algorithm: row.algorithm, gemm: row.gemm, threads: row.threads,
-                    parallelRuntime: row.parallel, tileSizes: row.tiles))
+                    mask: row.mask.mask, algorithm: row.algorithm, device: row.device, gemm: row.gemm,
+                    threads: row.threads, parallelRuntime: row.parallel, tileSizes: row.tiles))
             try describe(attention.configuration)
-            try verify(attention)
-            self.attention = row.failure == nil ? attention : nil
+            let engine: any BenchEngine<Element> =
+                row.device == .cpu
+                ? HostEngine(attention, inputs, results) : try DeviceEngine(attention, inputs)
+            try verify(engine)
+            guard row.failure == nil else { return }
+            try engine.describe(&row)
+            self.engine = engine
         } catch {
             row.failure = CommandError(error)?.message ?? "\(error)"
         }
@@ -99,11 +104,12 @@ final class BenchCase<Element: FileElement> {
 
     private func describe(_ made: AttentionConfiguration) throws {
         let isForward = row.pass == .forward
-        row.threads = made.threads
+        if row.device == .cpu { row.threads = made.threads }
         let tiles = isForward ? made.forwardTiles : made.backwardTiles
         row.tiles = tiles
         row.extraBytes = isForward ? made.forwardWorkspaceBytes : made.backwardWorkspaceBytes
         count(tiles)
+        guard row.device == .cpu else { return }
         try Processor.require(memory: max(row.extraBytes ?? 0, made.forwardWorkspaceBytes))
     }
 
@@ -115,17 +121,13 @@ final class BenchCase<Element: FileElement> {
             scalarSize: MemoryLayout<Element>.size, keyLengths: inputs.keyLengths)
     }
 
-    private func verify(_ attention: Attention<Element>) throws {
-        results.forward = try attention.forward(
-            query: inputs.query, key: inputs.key, value: inputs.value, keyLengths: inputs.keyLengths)
-        var errors = check.forward(results.forward)
-        let largest = results.forward.logSumExp.reduce(0.0) { $1.isFinite ? max($0, abs($1)) : $0 }
+    private func verify(_ engine: any BenchEngine<Element>) throws {
+        let forward = try engine.forward()
+        var errors = check.forward(forward)
+        let largest = forward.logSumExp.reduce(0.0) { $1.isFinite ? max($0, abs($1)) : $0 }
         row.failure = check.fault(errors, largestLogSumExp: largest)
         if row.pass == .backward, row.failure == nil {
-            results.gradients = try attention.backward(
-                query: inputs.query, key: inputs.key, value: inputs.value, forward: results.forward,
-                outputGradient: inputs.outputGradient, keyLengths: inputs.keyLengths)
-            errors = check.backward(results.gradients, forward: results.forward)
+            errors = check.backward(try engine.backward(), forward: forward)
             row.failure = check.fault(errors, largestLogSumExp: largest)
         }
         let results = errors.filter { $0.tensor != "logSumExp" }
@@ -135,14 +137,12 @@ final class BenchCase<Element: FileElement> {
 
     /// Runs the case again and again for so many seconds, but once at least.
     func runFor(_ seconds: Double) {
+        guard let engine else { return }
         do {
-            var left = seconds
-            repeat {
-                let time = try runOnce()
-                row.times.append(time)
-                spent += time
-                left -= time
-            } while left > 0
+            let clock = ContinuousClock()
+            let start = clock.now
+            repeat { row.times.append(try engine.time(row.pass)) } while clock.now - start < .seconds(seconds)
+            spent += (clock.now - start) / .seconds(1)
         } catch {
             row.failure = CommandError(error)?.message ?? "\(error)"
         }
@@ -150,20 +150,11 @@ final class BenchCase<Element: FileElement> {
 
     func sortTimes() { row.times.sort() }
 
-    private func runOnce() throws -> Double {
-        guard let attention else { return 0 }
-        let clock = ContinuousClock()
-        let start = clock.now
-        switch row.pass {
-        case .forward:
-            try attention.forward(
-                query: inputs.query, key: inputs.key, value: inputs.value, into: &results.forward,
-                keyLengths: inputs.keyLengths)
-        case .backward:
-            try attention.backward(
-                query: inputs.query, key: inputs.key, value: inputs.value, forward: results.forward,
-                outputGradient: inputs.outputGradient, into: &results.gradients, keyLengths: inputs.keyLengths)
-        }
-        return (clock.now - start) / .seconds(1)
+    /// Says how much faster the case is than the fastest of its like on the CPU.
+    func compare(with others: [BenchCase]) {
+        guard row.device != .cpu, let median = row.median else { return }
+        let times = others.map(\.row).filter { $0.device == .cpu && $0.algorithm == row.algorithm }
+            .compactMap(\.median)
+        row.speedup = times.min().map { $0 / median }
     }
 }

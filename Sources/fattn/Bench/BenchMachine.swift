@@ -16,8 +16,11 @@ final class BenchMachine: Encodable {
     /// GB/s of reading, with the threads in use: the best seen in this run.
     private(set) var memoryBandwidth: Double
     let openBLAS: String?
+    /// Where a GPU is asked for: what it is, and its ceilings, the best seen in this run.
+    let gpu: String?
+    private var gpuPeaks: MachineInfo.GPUPeaks?
 
-    init(threads: Int, measuresDouble: Bool) throws {
+    init(threads: Int, measuresDouble: Bool, measuresGPU: Bool) throws {
         let kernels = try MachineInfo.defaultKernels()
         self.threads = threads
         self.kernels = kernels.rawValue
@@ -28,6 +31,8 @@ final class BenchMachine: Encodable {
         peakBFloat16 = try MachineInfo.bfloat16Peak(threads: threads, kernels: kernels)
         memoryBandwidth = try MachineInfo.memoryBandwidth(threads: threads)
         openBLAS = MachineInfo.openBLAS.map { "\($0.version) as \($0.core)" }
+        gpu = measuresGPU ? try MachineInfo.cudaDevices().first?.summary : nil
+        gpuPeaks = measuresGPU ? try MachineInfo.gpuPeaks() : nil
     }
 
     /// Measures the ceilings once more: a machine with other work to do is not equally fast all the time, and
@@ -36,7 +41,9 @@ final class BenchMachine: Encodable {
         let kernels = try MachineInfo.defaultKernels()
         peakFloat = max(
             peakFloat, try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: false))
-        if let known = peakBFloat16, let now = try MachineInfo.bfloat16Peak(threads: threads, kernels: kernels) {
+        if let known = peakBFloat16,
+            let now = try MachineInfo.bfloat16Peak(threads: threads, kernels: kernels)
+        {
             peakBFloat16 = max(known, now)
         }
         memoryBandwidth = max(memoryBandwidth, try MachineInfo.memoryBandwidth(threads: threads))
@@ -44,15 +51,19 @@ final class BenchMachine: Encodable {
             peakDouble = max(
                 known, try MachineInfo.multiplyAddPeak(threads: threads, kernels: kernels, double: true))
         }
+        if let known = gpuPeaks { gpuPeaks = known.best(try MachineInfo.gpuPeaks()) }
     }
 
-    /// GFLOP/s of multiply-adds in what the type is computed in; for BF16 of its own instruction where there
-    /// is one.
-    func peak(_ type: BenchType) -> Double? {
-        switch type {
-        case .f64: peakDouble
-        case .bf16: peakBFloat16 ?? peakFloat
-        case .f32, .f16: peakFloat
+    /// GFLOP/s of a device in what the type is computed in: of multiply-adds, or of the instructions and
+    /// tensor cores that the type has for itself.
+    func peak(_ type: BenchType, _ device: AttentionDevice) -> Double? {
+        switch (device, type) {
+        case (.cpu, .f64): peakDouble
+        case (.cpu, .bf16): peakBFloat16 ?? peakFloat
+        case (.cpu, _): peakFloat
+        case (.cuda, .f64): nil
+        case (.cuda, .f32): gpuPeaks.map { $0.multiplyAddTFLOPS * 1000 }
+        case (.cuda, _): gpuPeaks.map { $0.tensorCoreTFLOPS * 1000 }
         }
     }
 
@@ -62,13 +73,24 @@ final class BenchMachine: Encodable {
         return """
             \(cpu), \(threads) of \(cores) cores, kernels \(kernels); \(openBLAS ?? "no OpenBLAS")
             measured now: multiply-add peak \(fixed(peakFloat, 0)) GFLOP/s in F32\(double)\(bfloat16); \
-            memory \(fixed(memoryBandwidth, 1)) GB/s
+            memory \(fixed(memoryBandwidth, 1)) GB/s\(gpuSummary)
+            """
+    }
+
+    private var gpuSummary: String {
+        guard let gpu, let peaks = gpuPeaks else { return "" }
+        return """
+
+            \(gpu)
+            measured now: tensor cores \(fixed(peaks.tensorCoreTFLOPS, 0)) TFLOP/s in BF16, multiply-adds \
+            \(fixed(peaks.multiplyAddTFLOPS, 1)) TFLOP/s in F32; copies \(fixed(peaks.copyBandwidth, 0)) GB/s
             """
     }
 
     private enum Key: String, CodingKey {
         case cpu, cores, threads, isa, os, kernels, openblas, gpu
         case fma_peak_gflops_f32, fma_peak_gflops_f64, bf16_peak_gflops, memory_gbps, gpu_gemm_tflops
+        case gpu_fma_tflops_f32, gpu_copy_gbps
     }
 
     func encode(to encoder: any Encoder) throws {
@@ -85,7 +107,9 @@ final class BenchMachine: Encodable {
         try container.encode(peakBFloat16, forKey: .bf16_peak_gflops)
         try container.encode(memoryBandwidth, forKey: .memory_gbps)
         try container.encode(openBLAS, forKey: .openblas)
-        try container.encodeNil(forKey: .gpu)
-        try container.encodeNil(forKey: .gpu_gemm_tflops)
+        try container.encode(gpu, forKey: .gpu)
+        try container.encode(gpuPeaks?.tensorCoreTFLOPS, forKey: .gpu_gemm_tflops)
+        try container.encode(gpuPeaks?.multiplyAddTFLOPS, forKey: .gpu_fma_tflops_f32)
+        try container.encode(gpuPeaks?.copyBandwidth, forKey: .gpu_copy_gbps)
     }
 }

@@ -47,15 +47,22 @@ func encodeJSON(_ value: some Encodable) throws -> String {
 /// The results for readers.
 struct BenchTable {
     private let table: TextTable
+    private let showsDevices: Bool
 
-    init(_ shapes: [AttentionShape]) {
+    init(_ shapes: [AttentionShape], _ devices: [AttentionDevice]) {
+        showsDevices = devices != [.cpu]
         let shapeWidth = shapes.map(\.argument.count).max() ?? 0
-        table = TextTable(columns: [
-            .init("B,H,Hkv,Nq,Nk,D", shapeWidth, .left), .init("type", 4, .left), .init("mask", 6, .left),
-            .init("pass", 8, .left), .init("algorithm", 9, .left), .init("gemm", 8, .left), .init("Br,Bc", 9),
-            .init("median", 9), .init("min", 9), .init("runs", 5), .init("GFLOP/s", 7), .init("of peak", 7),
-            .init("max error", 9), .init("extra", 7), .init("traffic", 7), .init("GB/s", 6),
-        ])
+        let ofDevices: [TextTable.Column] =
+            showsDevices
+            ? [.init("× cpu", 7), .init("to device", 9), .init("to host", 9), .init("call", 9)] : []
+        table = TextTable(
+            columns: [
+                .init("B,H,Hkv,Nq,Nk,D", shapeWidth, .left), .init("type", 4, .left), .init("mask", 6, .left),
+                .init("pass", 8, .left), .init("algorithm", 9, .left), .init("gemm", 8, .left),
+                .init("Br,Bc", 9), .init("median", 9), .init("min", 9), .init("runs", 5), .init("GFLOP/s", 7),
+                .init("of peak", 7), .init("max error", 9), .init("extra", 7), .init("traffic", 7),
+                .init("GB/s", 6),
+            ] + ofDevices)
     }
 
     var header: String { table.header }
@@ -63,10 +70,16 @@ struct BenchTable {
     func line(_ row: BenchRow) -> String {
         let start = [
             row.shape.argument, row.type.rawValue, row.mask.rawValue, row.pass.rawValue,
-            row.algorithm.rawValue, row.gemm.rawValue,
+            row.algorithm.rawValue, row.gemm?.rawValue ?? row.device.rawValue,
             row.tiles.map { "\($0.queries),\($0.keys)" } ?? "",
         ]
         if let failure = row.failure { return table.row(start + ["FAILED: \(failure)"]) }
+        let ofDevices =
+            showsDevices
+            ? [
+                row.speedup.map { fixed($0, 1) } ?? "", row.toDevice.map(duration) ?? "",
+                row.toHost.map(duration) ?? "", row.callSeconds.map(duration) ?? "",
+            ] : []
         return table.row(
             start + [
                 row.median.map(duration) ?? "", row.times.first.map(duration) ?? "", "\(row.times.count)",
@@ -74,6 +87,6 @@ struct BenchTable {
                 row.peakFraction.map { fixed($0 * 100, 0) + " %" } ?? "",
                 row.maximumError.map(scientific) ?? "", row.extraBytes.map(bytes) ?? "",
                 row.trafficBytes.map(bytes) ?? "", row.gigabytesPerSecond.map { fixed($0, 1) } ?? "",
-            ])
+            ] + ofDevices)
     }
 }

@@ -6,9 +6,11 @@ struct BenchRow {
     let type: BenchType
     let pass: AttentionPass
     let mask: BenchMask
+    let device: AttentionDevice
     let algorithm: AttentionAlgorithm
-    let gemm: GEMMProvider
-    var threads: Int
+    /// Who multiplies the blocks, on how many threads and who brings them: on the CPU alone.
+    let gemm: GEMMProvider?
+    var threads: Int?
     let parallel: ParallelRuntime
     /// Those asked for, then those in use.
     var tiles: TileSizes?
@@ -22,6 +24,13 @@ struct BenchRow {
     var rmse: Double?
     var extraBytes: Int?
     var trafficBytes: Int?
+    /// Of a device with memory of its own: seconds to copy the operands there and the results back, both
+    /// from and to page-locked memory. They are no part of the times.
+    var toDevice, toHost: Double?
+    /// Seconds on the program's clock until a call returns, and until it is done.
+    var callSeconds, callAndWaitSeconds: Double?
+    /// The CPU's time for the same case over this one.
+    var speedup: Double?
 
     var median: Double? {
         guard !times.isEmpty else { return nil }
@@ -41,7 +50,7 @@ struct BenchRow {
     /// The row with the machine's present ceiling as its own.
     func against(_ machine: BenchMachine) -> BenchRow {
         var row = self
-        row.peak = machine.peak(type)
+        row.peak = machine.peak(type, device)
         return row
     }
 
@@ -84,8 +93,8 @@ extension BenchRow {
     /// The columns of the contract, in its order, then ours.
     var values: [(name: String, value: BenchValue)] {
         [
-            ("device", .text("cpu")), ("algorithm", .text(algorithm.rawValue)),
-            ("gemm", .text(gemm.rawValue)),
+            ("device", .text(device.rawValue)), ("algorithm", .text(algorithm.rawValue)),
+            ("gemm", .text(gemm?.rawValue)),
             ("dtype", .text(type.rawValue)), ("pass", .text(pass.rawValue)), ("mask", .text(mask.rawValue)),
             ("B", .integer(shape.batch)), ("H", .integer(shape.heads)),
             ("Hkv", .integer(shape.keyValueHeads)),
@@ -97,7 +106,10 @@ extension BenchRow {
             ("max_abs_error", .number(maximumError)), ("rmse", .number(rmse)),
             ("extra_bytes", .integer(extraBytes)), ("traffic_bytes", .integer(trafficBytes)),
             ("gbps", .number(gigabytesPerSecond)),
-            ("parallel", .text(parallel.rawValue)), ("failure", .text(failure)),
+            ("parallel", .text(device == .cpu ? parallel.rawValue : nil)), ("failure", .text(failure)),
+            ("host_to_device_s", .number(toDevice)), ("device_to_host_s", .number(toHost)),
+            ("call_s", .number(callSeconds)), ("call_and_wait_s", .number(callAndWaitSeconds)),
+            ("speedup_vs_cpu", .number(speedup)),
         ]
     }
 }

@@ -37,7 +37,7 @@ struct CommandError: Error {
 
     private static func code(_ error: AttentionError) -> Code {
         switch error {
-        case .invalidOption: .usage
+        case .invalidOption, .wrongDevice: .usage
         case .invalidShape, .shapeMismatch, .invalidStrides, .bufferTooSmall, .invalidKeyLengths: .data
         case .kernelsUnavailable, .libraryUnavailable, .outOfMemory, .deviceUnavailable, .deviceFailed:
             .unavailable

@@ -57,7 +57,8 @@ struct TuneCommand: ParsableCommand {
         let threads = threads ?? Processor.cores
         let progress = Progress()
         progress.show("measuring the machine")
-        let machine = try BenchMachine(threads: threads, measuresDouble: dtype.contains(.f64))
+        let machine = try BenchMachine(
+            threads: threads, measuresDouble: dtype.contains(.f64), measuresGPU: false)
         progress.clear()
         say(machine.summary)
         let shapes = shape.isEmpty ? Self.defaultShapes : shape
@@ -90,7 +91,8 @@ struct TuneCommand: ParsableCommand {
                     for pass in passes {
                         rows += algorithm.map {
                             BenchRow(
-                                shape: shape, type: type, pass: pass, mask: mask, algorithm: $0, gemm: gemm,
+                                shape: shape, type: type, pass: pass, mask: mask, device: .cpu,
+                                algorithm: $0, gemm: gemm,
                                 threads: threads, parallel: parallel)
                         }
                     }
