@@ -88,7 +88,7 @@ extension KernelCase {
         let (Br, Bc) = (tiles.queries, tiles.keys)
         return [
             cases.pass("scaleRows", Br, D) { table.scaleRows(Br, D, $0.C, D, $0.ones) },
-            cases.pass("divideRows", Br, D) { table.divideRows(Br, D, $0.C, D, $0.ones) },
+            cases.pass("divideRows", Br, D) { table.divideRows(Br, D, $0.C, D, $0.ones, $0.C, D) },
             cases.pass("rowDot", Br, D, reads: 2 * table.scalarSize) {
                 table.rowDot(Br, D, $0.A, D, $0.B, D, $0.out)
             },

@@ -88,10 +88,12 @@ public struct TileKernelTable: Sendable {
         Int, Int, UnsafeMutableRawPointer, Int, UnsafeRawPointer
     ) -> Void
 
-    /// `C[r] = C[r] / divisor[r]`, with zero where `divisor[r]` is zero, whatever `C` holds there.
+    /// `C[r] = A[r] / divisor[r]`, with zero where `divisor[r]` is zero, whatever `A` holds there. `C` may be `A`.
     ///
-    /// Arguments: m, n, C, its row stride, divisor.
-    public typealias DivideRows = ScaleRows
+    /// Arguments: m, n, A, its row stride, divisor, C, its row stride.
+    public typealias DivideRows = @Sendable (
+        Int, Int, UnsafeRawPointer, Int, UnsafeRawPointer, UnsafeMutableRawPointer, Int
+    ) -> Void
 
     /// `out[r] = Σ A[r] ∘ B[r]`, summed in order, as the GEMMs sum over k.
     ///

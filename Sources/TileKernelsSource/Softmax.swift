@@ -131,20 +131,22 @@ func scaleRows(
 
 @inline(never)
 func divideRows(
-    _ m: Int, _ n: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ divisor: UnsafeRawPointer
+    _ m: Int, _ n: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ divisor: UnsafeRawPointer,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int
 ) {
     for r in 0..<m {
-        let row = scalars(c) + r * cRow
+        let from = scalars(a) + r * aRow
+        let to = scalars(c) + r * cRow
         let value = scalars(divisor)[r]
         let divisor = broadcast(value)
         var d = 0
         while d + lanes <= n {
-            store(value == 0 ? Vector.zero : load(row + d) / divisor, row + d)
+            store(value == 0 ? Vector.zero : load(from + d) / divisor, to + d)
             d += lanes
         }
         if d < n {
-            let x = load(row + d, count: n - d, fill: 0)
-            store(value == 0 ? Vector.zero : x / divisor, row + d, count: n - d)
+            let x = load(from + d, count: n - d, fill: 0)
+            store(value == 0 ? Vector.zero : x / divisor, to + d, count: n - d)
         }
     }
 }

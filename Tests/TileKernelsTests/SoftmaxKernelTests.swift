@@ -182,6 +182,36 @@ struct SoftmaxKernelTests {
         scaleRows(Double.self, set)
     }
 
+    private func divideRows<S: TestScalar>(_ type: S.Type, _ set: KernelSet) {
+        let table = S.tileKernels(set)
+        for n in widths(table) {
+            let a = Matrix<S>.random(3, n, stride: n + 2, seed: 12)
+            for d in 0..<n { a[1, d] = d % 2 == 0 ? .nan : .infinity }
+            let divisors = Matrix<S>.random(1, 3, seed: 13)
+            divisors[0, 1] = 0
+            let c = Matrix<S>(3, n, stride: n + 5)
+            table.divideRows(3, n, a.memory, a.stride, divisors.memory, c.memory, c.stride)
+            let expected = Matrix<S>(3, n)
+            for r in 0..<3 {
+                for d in 0..<n { expected[r, d] = r == 1 ? 0 : a[r, d] / divisors[0, r] }
+            }
+            table.divideRows(3, n, a.memory, a.stride, divisors.memory, a.memory, a.stride)
+            for r in 0..<3 {
+                for d in 0..<n {
+                    #expect(c[r, d] == expected[r, d], "\(S.self) n \(n) (\(r), \(d))")
+                    #expect(a[r, d] == expected[r, d], "\(S.self) n \(n) (\(r), \(d)) in place")
+                }
+            }
+            #expect(c.isUntouched() && a.isUntouched(), "\(S.self) n \(n)")
+        }
+    }
+
+    @Test(arguments: kernelSets)
+    func divideRows_byZero_isZeroWhateverWasThere(set: KernelSet) {
+        divideRows(Float.self, set)
+        divideRows(Double.self, set)
+    }
+
     private func rowDot<S: TestScalar>(_ type: S.Type, _ set: KernelSet) {
         let table = S.tileKernels(set)
         for n in widths(table) {

@@ -78,8 +78,7 @@ enum FlashAttention2Forward<Element: CPUElement>: CPUAlgorithm {
         }
         let lse = x.logSumExp.baseAddress.unsafelyUnwrapped
         statistics.finish(rows.count, logSumExp: lse + c.shape.row(b, h, rows.lowerBound))
-        steps.divideRows(Oi, by: statistics.sum)
-        steps.store(Oi, to: x.output.block(b, h, rows))
+        steps.divideRows(Oi, by: statistics.sum, to: x.output.block(b, h, rows))
     }
 
     /// Steps 6 to 8 for a tile or a strip of it.

@@ -76,8 +76,7 @@ enum FlashAttention2PairsForward: CPUAlgorithm {
         }
         let lse = x.logSumExp.baseAddress.unsafelyUnwrapped
         statistics.finish(rows.count, logSumExp: lse + c.shape.row(b, h, rows.lowerBound))
-        steps.float.divideRows(Oi, by: statistics.sum)
-        steps.float.store(Oi, to: x.output.block(b, h, rows))
+        steps.float.divideRows(Oi, by: statistics.sum, to: x.output.block(b, h, rows))
     }
 
     /// Steps 6 to 8 for a tile or a strip of it.

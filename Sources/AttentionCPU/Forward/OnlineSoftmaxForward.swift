@@ -80,7 +80,6 @@ enum OnlineSoftmaxForward<Element: CPUElement>: CPUAlgorithm {
         }
         let lse = operands.logSumExp.baseAddress.unsafelyUnwrapped
         statistics.finish(1, logSumExp: lse + c.shape.row(b, h, plan.queries(i).lowerBound))
-        steps.divideRows(scratch.O, by: statistics.sum)
-        steps.store(scratch.O, to: operands.output.block(b, h, plan.queries(i)))
+        steps.divideRows(scratch.O, by: statistics.sum, to: operands.output.block(b, h, plan.queries(i)))
     }
 }

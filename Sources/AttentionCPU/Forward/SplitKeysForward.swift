@@ -160,11 +160,11 @@ enum SplitKeysForward<Element: CPUElement>: CPUAlgorithm {
                 keep: .nothing)
         }
         total.finish(count, logSumExp: scratch.logSumExp)
-        steps.divideRows(scratch.O.rows(0..<count), by: total.sum)
         for (r, row) in rows.enumerated() {
             let (h, n) = c.groupRow(row, hkv)
             x.logSumExp[c.shape.row(b, h, n)] = scratch.logSumExp[r]
-            steps.store(scratch.O.rows(r..<r + 1), to: x.output.block(b, h, n..<n + 1))
+            steps.divideRows(
+                scratch.O.rows(r..<r + 1), by: total.sum + r, to: x.output.block(b, h, n..<n + 1))
         }
     }
 

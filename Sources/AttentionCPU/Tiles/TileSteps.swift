@@ -153,9 +153,15 @@ struct TileSteps<Scalar: CPUScalar> {
         kernels.scaleRows(C.rows, C.columns, C.memory, C.stride, factors)
     }
 
-    /// Row r divided by element r; 0 where that is 0.
-    func divideRows(_ C: MutableBlock<Scalar>, by divisors: UnsafePointer<Scalar>) {
-        kernels.divideRows(C.rows, C.columns, C.memory, C.stride, divisors)
+    /// Writes a block of a result as what is summed, row r divided by element r, 0 where that is 0; rounded once.
+    /// What is summed may be lost.
+    func divideRows<Element: CPUElement>(
+        _ sum: MutableBlock<Scalar>, by divisors: UnsafePointer<Scalar>, to block: MutableBlock<Element>
+    ) where Element.Accumulator == Scalar {
+        let quotient = accumulator(block, or: sum)
+        kernels.divideRows(
+            sum.rows, sum.columns, sum.memory, sum.stride, divisors, quotient.memory, quotient.stride)
+        store(quotient, to: block)
     }
 
     /// delta = rowsum(dO ∘ O).
