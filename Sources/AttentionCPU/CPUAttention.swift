@@ -87,14 +87,14 @@ package final class CPUAttention<Element: CPUElement>: AttentionBackend {
         }
     }
 
-    /// Keys that do not exist have gradients of 0, and no algorithm visits them; without queries that holds
+    /// Keys that do not exist have gradients of 0, and no algorithm visits them; without rows of Q that holds
     /// for every key.
     private func clearMissingKeys(_ x: BackwardOperands<Element>) {
         let shape = backwardContext.shape
         guard !x.key.extents.isEmpty else { return }
         for b in 0..<shape.batch {
             let length = x.keyLengths.map { Int($0[b]) } ?? shape.keyLength
-            let missing = (shape.queryLength == 0 ? 0 : length)..<shape.keyLength
+            let missing = (x.output.extents.isEmpty ? 0 : length)..<shape.keyLength
             guard !missing.isEmpty else { continue }
             for h in 0..<shape.keyValueHeads {
                 x.keyGradient.block(b, h, missing).fill(.zero)

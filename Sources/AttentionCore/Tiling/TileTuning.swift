@@ -51,7 +51,9 @@ package enum TileTuning {
     package static func keySplits(
         _ shape: AttentionShape, _ algorithm: AttentionAlgorithm, _ pass: AttentionPass, _ sizes: TileSizes
     ) -> KeySplits? {
-        guard algorithm == .flashAttention2, pass == .forward, hasFewQueries(shape) else { return nil }
+        guard algorithm == .flashAttention2, pass == .forward, hasFewQueries(shape), shape.heads > 0 else {
+            return nil
+        }
         let tiles = TilePlan.tiles(shape.keyLength, of: sizes.keys)
         return KeySplits(tilesOfSplit: max(4, TilePlan.tiles(tiles, of: 64)))
     }

@@ -58,6 +58,18 @@ struct WorkCountTests {
         #expect(bytes == 8 * (elements + 20))
     }
 
+    @Test(arguments: AttentionAlgorithm.allCases, AttentionPass.allCases)
+    func noQueryHeads_areNoWork(algorithm: AttentionAlgorithm, pass: AttentionPass) {
+        let shape = AttentionShape(
+            batch: 1, heads: 0, keyValueHeads: 2, queryLength: 8, keyLength: 32, headSize: 4)
+        #expect(WorkCount.flops(shape, mask: .full, pass: pass) == 0)
+        let bytes = WorkCount.trafficBytes(
+            shape, mask: .full, pass: pass, algorithm: algorithm, sizes: TileSizes(queries: 8, keys: 8),
+            scalarSize: 4)
+        // What is left is K, V and their gradients.
+        #expect(bytes <= 4 * 4 * 2 * 32 * 4)
+    }
+
     @Test func splitKeys_readKeysAndValuesOnceForTheWholeGroup() {
         let shape = AttentionShape(
             batch: 2, heads: 8, keyValueHeads: 2, queryLength: 1, keyLength: 96, headSize: 4, valueHeadSize: 6)
