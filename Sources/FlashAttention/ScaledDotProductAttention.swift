@@ -7,19 +7,19 @@
 ///   - query: `[B, H, Nq, D]`
 ///   - key: `[B, Hkv, Nk, D]`, H a multiple of Hkv.
 ///   - value: `[B, Hkv, Nk, Dv]`
-///   - mask: which keys a query sees; all by default.
-///   - scale: the factor on Q Kᵀ; 1/√D if nil.
+///   - mask: which keys a query sees; that of the options if nil.
+///   - scale: the factor on Q Kᵀ; that of the options if nil, and 1/√D if they have none.
 ///   - keyLengths: `[B]`: only the first so many keys of a batch entry exist. All if nil.
-///   - options: everything else; its mask and scale give way to the parameters above.
+///   - options: everything else.
 /// - Returns: `output` `[B, H, Nq, Dv]` in the query's layout, and `logSumExp` `[B, H, Nq]`.
 /// - Throws: `AttentionError` that names the operand or option at fault.
 public func scaledDotProductAttention<Element: AttentionElement>(
-    query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>, mask: AttentionMask = .full,
+    query: Tensor<Element>, key: Tensor<Element>, value: Tensor<Element>, mask: AttentionMask? = nil,
     scale: Double? = nil, keyLengths: [Int]? = nil, options: AttentionOptions = .init()
 ) throws(AttentionError) -> AttentionOutput<Element> {
     var options = options
-    options.mask = mask
-    options.softmaxScale = scale
+    options.mask = mask ?? options.mask
+    options.softmaxScale = scale ?? options.softmaxScale
     let shape = AttentionShape(
         batch: query.extents.batch, heads: query.extents.heads, keyValueHeads: key.extents.heads,
         queryLength: query.extents.length, keyLength: key.extents.length, headSize: query.extents.size,

@@ -29,6 +29,19 @@ struct AttentionTests {
         #expect(oneShot.logSumExp == planned.logSumExp)
     }
 
+    @Test func oneShot_takesMaskAndScaleFromTheOptionsUnlessItIsGivenOthers() throws {
+        let inputs = Problem<Float>(shape).inputs
+        func output(_ mask: AttentionMask?, _ scale: Double?, _ options: AttentionOptions) throws -> [Float] {
+            try scaledDotProductAttention(
+                query: inputs.query, key: inputs.key, value: inputs.value, mask: mask, scale: scale,
+                options: options
+            ).output.elements
+        }
+        let options = AttentionOptions(mask: .causal, softmaxScale: 0.25)
+        #expect(try output(nil, nil, options) == output(.causal, 0.25, .init()))
+        #expect(try output(.full, 2, options) == output(nil, 2, .init()))
+    }
+
     private func relaid(_ tensor: Tensor<Float>, _ layout: TensorLayout) -> Tensor<Float> {
         var result = Tensor<Float>(tensor.extents, layout: layout)
         let e = tensor.extents
@@ -111,6 +124,23 @@ struct AttentionTests {
             query: problem.inputs.query.elements.span, key: problem.inputs.key.elements.span,
             value: problem.inputs.value.elements.span, output: &outputSpan, logSumExp: &logSumExpSpan)
         #expect(output == expected.output.elements && logSumExp == expected.logSumExp)
+    }
+
+    /// Keys that no query head attends to still have gradients, which are 0.
+    @Test(arguments: computations, [3, 40])
+    func noQueryHeads_giveZeroGradients(options: AttentionOptions, length: Int) throws {
+        let shape = AttentionShape(
+            batch: 2, heads: 0, keyValueHeads: 3, queryLength: length, keyLength: 40, headSize: 4)
+        let attention = try Attention<Float>(shape: shape, options: options)
+        let rows = Tensor<Float>(shape.queryExtents)
+        let keys = try Tensor<Float>(
+            shape.keyExtents, elements: Array(repeating: 1, count: shape.keyExtents.count))
+        let forward = try attention.forward(query: rows, key: keys, value: keys)
+        var gradients = AttentionGradients(query: rows, key: keys, value: keys)
+        try attention.backward(
+            query: rows, key: keys, value: keys, forward: forward, outputGradient: rows, into: &gradients)
+        #expect(gradients.key.elements.allSatisfy { $0 == 0 })
+        #expect(gradients.value.elements.allSatisfy { $0 == 0 })
     }
 
     @Test func resultThatIsThere_isOverwrittenWhole() throws {
