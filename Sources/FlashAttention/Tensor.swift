@@ -9,7 +9,7 @@ public struct Tensor<Element: AttentionElement>: Sendable {
     /// The elements in the order of the layout.
     public var elements: [Element]
 
-    /// A tensor of zeros.
+    /// A tensor of zeros. The extents must be ones that memory can hold.
     public init(_ extents: TensorExtents, layout: TensorLayout = .bhnd) {
         self.extents = extents
         self.layout = layout
@@ -17,12 +17,15 @@ public struct Tensor<Element: AttentionElement>: Sendable {
     }
 
     /// A tensor of the given elements, in the order of the layout.
-    /// - Throws: `AttentionError.bufferTooSmall` unless there are as many elements as the extents ask for.
+    /// - Throws: `AttentionError.shapeMismatch` unless there are as many elements as the extents ask for;
+    ///   `AttentionError.invalidShape` for a size below 0 or one that no memory holds.
     public init(
         _ extents: TensorExtents, layout: TensorLayout = .bhnd, elements: [Element]
     ) throws(AttentionError) {
+        try extents.validate()
         guard elements.count == extents.count else {
-            throw .bufferTooSmall(operand: "elements", expected: extents.count, got: elements.count)
+            throw .shapeMismatch(
+                operand: "elements", expected: "\(extents), \(extents.count) elements", got: "\(elements.count)")
         }
         self.extents = extents
         self.layout = layout
@@ -31,8 +34,8 @@ public struct Tensor<Element: AttentionElement>: Sendable {
 
     /// Element (b, h, n, d).
     public subscript(b: Int, h: Int, n: Int, d: Int) -> Element {
-        get { elements[offset(b, h, n) + d] }
-        set { elements[offset(b, h, n) + d] = newValue }
+        get { elements[offset(b, h, n, d)] }
+        set { elements[offset(b, h, n, d)] = newValue }
     }
 
     /// Gives the body a view of the elements, valid until it returns.
@@ -66,11 +69,12 @@ public struct Tensor<Element: AttentionElement>: Sendable {
         return try outcome.unsafelyUnwrapped.get()
     }
 
-    private func offset(_ b: Int, _ h: Int, _ n: Int) -> Int {
+    private func offset(_ b: Int, _ h: Int, _ n: Int, _ d: Int) -> Int {
         precondition(
-            0 <= b && b < extents.batch && 0 <= h && h < extents.heads && 0 <= n && n < extents.length,
-            "index [\(b),\(h),\(n)] outside \(extents)")
+            0 <= b && b < extents.batch && 0 <= h && h < extents.heads && 0 <= n && n < extents.length
+                && 0 <= d && d < extents.size,
+            "index [\(b),\(h),\(n),\(d)] outside \(extents)")
         let strides = layout.strides(extents)
-        return b * strides.batch + h * strides.head + n * strides.row
+        return b * strides.batch + h * strides.head + n * strides.row + d
     }
 }

@@ -56,6 +56,17 @@ extension FakeDriverTests {
             }
         }
 
+        @Test(arguments: [-1, .max])
+        func sizesThatNoMemoryHolds_areRefused(_ size: Int) throws {
+            let stream = try FakeDevice().stream()
+            func isRefused(_ make: () throws -> Void) -> Bool {
+                do { try make() } catch AttentionError.invalidShape { return true } catch {}
+                return false
+            }
+            #expect(isRefused { _ = try DeviceVector<Float>(count: size, on: stream) })
+            #expect(isRefused { _ = try DeviceTensor<Float>(TensorExtents(1, 1, size, 1), on: stream) })
+        }
+
         @Test func pinnedTensors_areCopiedWithoutADetour() throws {
             do {
                 let fake = try FakeDevice()

@@ -9,11 +9,24 @@ struct TensorTests {
     }
 
     @Test func wrongNumberOfElements_isRefused() {
-        #expect(throws: AttentionError.bufferTooSmall(operand: "elements", expected: 6, got: 5)) {
-            try Tensor<Float>(TensorExtents(1, 1, 2, 3), elements: [1, 2, 3, 4, 5])
+        for count in [5, 7] {
+            #expect(
+                throws: AttentionError.shapeMismatch(
+                    operand: "elements", expected: "[1,1,2,3], 6 elements", got: "\(count)")
+            ) {
+                try Tensor<Float>(TensorExtents(1, 1, 2, 3), elements: Array(repeating: 1, count: count))
+            }
         }
-        #expect(throws: AttentionError.self) {
-            try Tensor<Float>(TensorExtents(1, 1, 2, 3), elements: [1, 2, 3, 4, 5, 6, 7])
+    }
+
+    @Test(arguments: [
+        TensorExtents(-1, -1, 1, 1), TensorExtents(1, 1, 1 << 40, 1 << 40), TensorExtents(.max, .max, 1, 1),
+    ])
+    func sizesThatNoMemoryHolds_areRefused(extents: TensorExtents) {
+        let error = #expect(throws: AttentionError.self) { try Tensor<Float>(extents, elements: [1]) }
+        guard case .invalidShape = error else {
+            Issue.record("\(String(describing: error))")
+            return
         }
     }
 

@@ -66,9 +66,7 @@ public struct AttentionShape: Hashable, Sendable {
                 "heads must be a multiple of keyValueHeads, got H = \(heads) and Hkv = \(keyValueHeads)")
         }
         for extents in [queryExtents, keyExtents, valueExtents, outputExtents] {
-            guard extents.byteCountFits else {
-                throw .invalidShape("a tensor of shape \(extents) does not fit in memory")
-            }
+            try extents.validate()
         }
     }
 }

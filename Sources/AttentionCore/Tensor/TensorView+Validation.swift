@@ -1,5 +1,14 @@
 // The checks of an operand at the public door.
 
+extension TensorExtents {
+    /// - Throws: `AttentionError.invalidShape` for a size below 0, or for more than a process can address.
+    package func validate() throws(AttentionError) {
+        guard batch >= 0, heads >= 0, length >= 0, size >= 0, byteCountFits else {
+            throw .invalidShape("a tensor of shape \(self) does not fit in memory")
+        }
+    }
+}
+
 /// Where the elements of an operand lie, on whatever device.
 package struct TensorPlacement {
     package let extents: TensorExtents

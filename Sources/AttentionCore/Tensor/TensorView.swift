@@ -17,7 +17,7 @@ public struct TensorExtents: Hashable, Sendable, CustomStringConvertible {
         self.size = size
     }
 
-    /// Elements of a dense tensor of these sizes.
+    /// Elements of a dense tensor of these sizes, which must be ones that memory can hold.
     public var count: Int { batch * heads * length * size }
 
     public var description: String { "[\(batch),\(heads),\(length),\(size)]" }
@@ -64,10 +64,12 @@ public enum TensorLayout: String, Hashable, Sendable, CaseIterable {
 
     /// The strides of a dense tensor of these extents.
     public func strides(_ extents: TensorExtents) -> TensorStrides {
-        let plane = extents.heads * extents.length * extents.size
+        // Wrapping, for extents that no memory holds: a view of them is refused when it is used.
+        let (H, N, D) = (extents.heads, extents.length, extents.size)
+        let plane = H &* N &* D
         return switch self {
-        case .bhnd: TensorStrides(batch: plane, head: extents.length * extents.size, row: extents.size)
-        case .bnhd: TensorStrides(batch: plane, head: extents.size, row: extents.heads * extents.size)
+        case .bhnd: TensorStrides(batch: plane, head: N &* D, row: D)
+        case .bnhd: TensorStrides(batch: plane, head: D, row: H &* D)
         }
     }
 }

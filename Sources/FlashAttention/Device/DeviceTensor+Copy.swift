@@ -80,10 +80,12 @@ public struct PinnedTensor<Element: AttentionElement>: Sendable {
     /// A tensor of zeros, to be copied to and from a device tensor of the same extents and layout.
     ///
     /// - Throws: `AttentionError.deviceUnavailable` without such a device; `AttentionError.outOfMemory` when
-    ///   the system locks no more memory.
+    ///   the system locks no more memory; `AttentionError.invalidShape` for a size below 0 or one that no memory
+    ///   holds.
     public init(
         _ extents: TensorExtents, layout: TensorLayout = .bhnd, device: Int = 0
     ) throws(AttentionError) {
+        try extents.validate()
         try self.init(extents, strides: layout.strides(extents), for: try CUDADevice.shared(device))
         memory.bytes.initializeMemory(as: UInt8.self, repeating: 0)
     }

@@ -58,7 +58,7 @@ public struct DeviceTensor<Element: AttentionElement>: Sendable {
         device: Int = 0
     ) throws(AttentionError) {
         try extents.validate()
-        let count = address == 0 ? 0 : elementCount
+        let count = address == 0 ? 0 : min(max(elementCount, 0), .max / MemoryLayout<Element>.stride)
         let memory = DeviceMemory(
             borrowing: address, byteCount: count * MemoryLayout<Element>.stride,
             on: try CUDADevice.shared(device))
@@ -111,13 +111,4 @@ public struct DeviceTensor<Element: AttentionElement>: Sendable {
     }
 
     var view: DeviceTensorView { DeviceTensorView(address: address, strides: strides) }
-}
-
-extension TensorExtents {
-    /// - Throws: `AttentionError.invalidShape` for sizes that no tensor has.
-    fileprivate func validate() throws(AttentionError) {
-        guard batch >= 0, heads >= 0, length >= 0, size >= 0, byteCountFits else {
-            throw .invalidShape("a tensor of shape \(self) does not fit in memory")
-        }
-    }
 }

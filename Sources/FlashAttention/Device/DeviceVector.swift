@@ -9,8 +9,10 @@ public struct DeviceVector<Scalar: BitwiseCopyable & Sendable>: Sendable {
     let memory: DeviceMemory
 
     /// Contents undefined.
-    /// - Throws: `AttentionError.outOfMemory` when the device has not so much left.
+    /// - Throws: `AttentionError.outOfMemory` when the device has not so much left;
+    ///   `AttentionError.invalidShape` for a count below 0 or one that no memory holds.
     public init(count: Int, on stream: DeviceStream) throws(AttentionError) {
+        try Self.validate(count)
         self.count = count
         memory = try DeviceMemory(byteCount: count * MemoryLayout<Scalar>.stride, on: stream.stream)
     }
@@ -27,8 +29,9 @@ public struct DeviceVector<Scalar: BitwiseCopyable & Sendable>: Sendable {
     /// Numbers in somebody else's device memory, which must outlive every use.
     ///
     /// - Throws: `AttentionError.deviceUnavailable` without such a device; `AttentionError.bufferTooSmall` if
-    ///   the address is 0.
+    ///   the address is 0; `AttentionError.invalidShape` as above.
     public init(borrowing address: UInt64, count: Int, device: Int = 0) throws(AttentionError) {
+        try Self.validate(count)
         guard address != 0 || count == 0 else {
             throw .bufferTooSmall(operand: "address", expected: count, got: 0)
         }
@@ -36,6 +39,12 @@ public struct DeviceVector<Scalar: BitwiseCopyable & Sendable>: Sendable {
         memory = DeviceMemory(
             borrowing: address, byteCount: count * MemoryLayout<Scalar>.stride,
             on: try CUDADevice.shared(device))
+    }
+
+    private static func validate(_ count: Int) throws(AttentionError) {
+        guard count >= 0, count <= (1 << 47) / max(MemoryLayout<Scalar>.stride, 1) else {
+            throw .invalidShape("a vector of \(count) numbers does not fit in memory")
+        }
     }
 
     /// Which GPU it is on.

@@ -36,6 +36,14 @@ struct TensorViewTests {
         }
     }
 
+    @Test(arguments: TensorLayout.allCases)
+    func extentsBeyondAllMemory_areRefusedByName(layout: TensorLayout) {
+        let huge = TensorExtents(.max, .max, .max, .max)
+        #expect(throws: AttentionError.self) {
+            try view(120, huge, layout.strides(huge)).validate("key", expected: extents)
+        }
+    }
+
     @Test func otherExtents_areRefusedByName() {
         let other = TensorExtents(2, 3, 4, 6)
         #expect(
