@@ -38,11 +38,15 @@ struct RunCommand: ParsableCommand {
     var backward = false
     @Flag(help: "Bit-identical results from run to run, which the CPU gives in any case and cuda in F32.")
     var deterministic = false
-    @Option(help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
     @Option(help: "Who brings the threads.")
     var parallel: ParallelRuntime = .dispatch
-    @Option(help: ArgumentHelp("Tile sizes; chosen by shape by default.", valueName: "Br,Bc"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Tile sizes; chosen by shape by default.", valueName: "Br,Bc"))
     var blockSize: TileSizes?
     @OptionGroup var later: LaterOptions
 
@@ -68,11 +72,7 @@ struct RunCommand: ParsableCommand {
     private func run<Element: FileElement>(_ file: SafeTensorsFile, _ type: Element.Type) throws {
         let problem = try InputProblem<Element>(file, layout: layout, needsGradient: backward)
         let attention = try Attention<Element>(shape: problem.shape, options: options)
-        let made = attention.configuration
-        if device == .cpu {
-            try Processor.require(
-                memory: max(made.forwardWorkspaceBytes, backward ? made.backwardWorkspaceBytes : 0))
-        }
+        try Processor.require(memory: neededMemory(attention), for: "memory for the work and its results")
         // Before the work, so that an output which cannot be written does not cost it.
         try AtomicFile.checkWritable(output)
         try withExtendedLifetime(problem) {
@@ -88,6 +88,23 @@ struct RunCommand: ParsableCommand {
                 }
             }
         }
+    }
+}
+
+extension RunCommand {
+    /// Bytes of the results, and on the CPU of the working memory.
+    private func neededMemory<Element: FileElement>(_ attention: Attention<Element>) -> Int {
+        let (shape, made) = (attention.shape, attention.configuration)
+        var elements = shape.outputExtents.count
+        if backward {
+            elements += shape.queryExtents.count + shape.keyExtents.count + shape.valueExtents.count
+        }
+        // The lse in Double, and as it is written.
+        let results =
+            elements * MemoryLayout<Element>.size
+            + shape.rowCount * (MemoryLayout<Double>.size + MemoryLayout<Element.Accumulator>.size)
+        let working = device == .cpu ? made.workspaceBytes(backward: backward) : 0
+        return results + min(working, .max - results)
     }
 }
 

@@ -42,6 +42,8 @@ struct VerifyCommand: ParsableCommand {
         guard let verificationCase = VerificationCase(name) else {
             throw CommandError.usage("--case: expected a name that verify printed, got '\(name)'")
         }
+        try Processor.requireMemory(
+            toCheck: verificationCase.problem.shape, elementSize: MemoryLayout<Double>.size)
         return [verificationCase]
     }
 

@@ -27,7 +27,10 @@ import Testing
         ["tune", "--shape", "1,2,3"], ["tune", "--shape", "1,3,2,8,8,4"], ["tune", "--dtype", "f8"],
         ["tune", "--seconds", "0"], ["tune", "--pass", "sideways"], ["tune", "--threads", "0"],
         ["tune", "--block-size", "64"], ["tune", "--algorithm", "fa9"], ["tune", "--parallel", "tbb"],
-        ["info", "extra"],
+        ["info", "extra"], ["bench", "--threads", "-1"], ["bench", "--shape", "-1,1,1,1,1,1"],
+        ["bench", "--seconds", "-1"],
+        ["run", "in", "--output", "out", "--threads", "-1"], ["tune", "--seconds", "-1"],
+        ["bench", "--input", CommandLineTool.sample, "--dtype", "f16"],
     ])
     func wrongUsage_is64(_ arguments: [String]) throws {
         let tool = try CommandLineTool()
@@ -98,6 +101,16 @@ import Testing
         let outcome = try CommandLineTool().run("verify", "--case", name)
         #expect(outcome.code == 0, "\(outcome)")
         #expect(outcome.output.split(separator: "\n").last == "1 passed, 0 failed")
+    }
+
+    @Test(arguments: [
+        ["bench", "--shape", "1,1,1,100000000000,1,64"], ["tune", "--shape", "1,1,1,1,100000000000,64"],
+        ["verify", "--case", "forward/f32/fa2/simd/generic/1,1,1,100000000000,1,64,64"],
+    ])
+    func problemBeyondAllMemory_is69(_ arguments: [String]) throws {
+        let outcome = try CommandLineTool().run(arguments)
+        #expect(outcome.isFailure(69, saying: "100000000000", "memory"), "\(outcome)")
+        #expect(outcome.output.isEmpty)
     }
 
     @Test func unwritableReport_is74BeforeTheWork() throws {

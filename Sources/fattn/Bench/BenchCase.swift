@@ -110,7 +110,7 @@ final class BenchCase<Element: FileElement> {
         row.extraBytes = isForward ? made.forwardWorkspaceBytes : made.backwardWorkspaceBytes
         count(tiles)
         guard row.device == .cpu else { return }
-        try Processor.require(memory: max(row.extraBytes ?? 0, made.forwardWorkspaceBytes))
+        try Processor.require(memory: made.workspaceBytes(backward: !isForward))
     }
 
     private func count(_ tiles: TileSizes) {

@@ -10,7 +10,8 @@ struct BenchCommand: ParsableCommand {
         commandName: "bench",
         abstract: "Time the algorithms, each case checked against the FP64 oracle first.",
         discussion: """
-            Lists are separated by commas; by default every value there is, of --dtype f32. GFLOP/s count \
+            Lists are separated by commas; by default every value there is, on the CPU and of \
+            one type. GFLOP/s count \
             2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and 2.5 times as many backward; \
             the backward pass is timed alone. The peak is that of multiply-adds in registers, measured \
             before and after each group of cases; a row shows its share of the best so far, --json of the \
@@ -20,6 +21,7 @@ struct BenchCommand: ParsableCommand {
             """)
 
     @Option(
+        parsing: .unconditionalSingleValue,
         help: ArgumentHelp(
             "A problem; may be given several times. A default set without it.",
             valueName: "B,H,Hkv,Nq,Nk,D[,Dv]"))
@@ -28,8 +30,10 @@ struct BenchCommand: ParsableCommand {
         help: ArgumentHelp("naive, online, fa1, fa2.", valueName: "list"),
         transform: { try list($0) as [AttentionAlgorithm] })
     var algorithm = AttentionAlgorithm.allCases
-    @Option(help: ArgumentHelp("f32, f64.", valueName: "list"), transform: { try list($0) as [BenchType] })
-    var dtype: [BenchType] = [.f32]
+    @Option(
+        help: ArgumentHelp("f32, f64, f16, bf16; f32 or the file's by default.", valueName: "list"),
+        transform: { try list($0) as [BenchType] })
+    var dtype: [BenchType] = []
     @Option(
         name: .customLong("pass"), help: ArgumentHelp("forward, backward.", valueName: "list"),
         transform: { try list($0) as [AttentionPass] })
@@ -43,11 +47,13 @@ struct BenchCommand: ParsableCommand {
         help: ArgumentHelp("simd, openblas.", valueName: "list"),
         transform: { try list($0) as [GEMMProvider] })
     var gemm: [GEMMProvider] = []
-    @Option(help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
     @Option(help: "Who brings the threads.")
     var parallel: ParallelRuntime = .dispatch
-    @Option(help: ArgumentHelp("Time for each case.", valueName: "number"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("Time for each case.", valueName: "number"))
     var seconds = 0.8
     @Option(help: "A safetensors file whose q, k, v and seqused_k are taken instead of random ones.")
     var input: String?
@@ -62,6 +68,10 @@ struct BenchCommand: ParsableCommand {
         let providers = try providers()
         let threads = threads ?? Processor.cores
         let problems = try problems()
+        if device.contains(.cuda), problems.contains(where: { $0.type == .f64 }) {
+            throw CommandError.usage("--dtype: expected f32, f16 or bf16 on cuda, got f64")
+        }
+        for problem in problems { try problem.requireMemory() }
         for path in [json, csv].compactMap({ $0 }) { try AtomicFile.checkWritable(path) }
         let progress = Progress()
         progress.show("measuring the machine")
@@ -94,9 +104,6 @@ struct BenchCommand: ParsableCommand {
         for device in device { try device.require() }
         try fattn.check(threads: threads)
         try parallel.require()
-        if dtype.contains(.f64), device.contains(.cuda) {
-            throw CommandError.usage("--dtype: expected f32, f16 or bf16 on cuda, got f64")
-        }
         try fattn.check(seconds: seconds)
         try fattn.check(shapes: shape)
         guard input == nil || shape.isEmpty else {
@@ -122,11 +129,17 @@ struct BenchCommand: ParsableCommand {
     private func problems() throws -> [BenchProblem] {
         guard let input else {
             let shapes = shape.isEmpty ? Self.defaultShapes : shape
-            return shapes.flatMap { shape in dtype.map { BenchProblem(shape: shape, type: $0, file: nil) } }
+            let types = dtype.isEmpty ? [.f32] : dtype
+            return shapes.flatMap { shape in types.map { BenchProblem(shape: shape, type: $0, file: nil) } }
         }
         let file = try SafeTensorsFile(path: input)
         var problem: BenchProblem?
         try withElementType(of: file) { type in problem = try BenchProblem(file, type) }
+        if let problem, !dtype.isEmpty, dtype != [problem.type] {
+            throw CommandError.usage(
+                "--dtype: expected \(problem.type.rawValue), that of \(input), "
+                    + "got \(dtype.map(\.rawValue).joined(separator: ","))")
+        }
         return problem.map { [$0] } ?? []
     }
 

@@ -50,6 +50,19 @@ struct BenchProblem {
     }
 }
 
+extension BenchProblem {
+    /// - Throws: `CommandError.unavailable` for more than the machine's memory holds.
+    func requireMemory() throws {
+        let elementSize =
+            switch type {
+            case .f64: 8
+            case .f32: 4
+            case .f16, .bf16: 2
+            }
+        try Processor.requireMemory(toCheck: shape, elementSize: elementSize)
+    }
+}
+
 /// The operands of a problem, in the layout `[B,H,N,D]`.
 struct BenchInputs<Element: FileElement> {
     let query, key, value, outputGradient: Tensor<Element>

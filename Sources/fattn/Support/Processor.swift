@@ -1,6 +1,15 @@
 import FlashAttention
 import Foundation
 
+extension AttentionConfiguration {
+    /// Bytes of working memory that a plan keeps after a forward pass, or after both; `Int.max` for more.
+    func workspaceBytes(backward: Bool) -> Int {
+        backward
+            ? forwardWorkspaceBytes + min(backwardWorkspaceBytes, .max - forwardWorkspaceBytes)
+            : forwardWorkspaceBytes
+    }
+}
+
 /// What the operating system says about the machine.
 enum Processor {
     /// Such as "AMD EPYC 9B45".
@@ -53,12 +62,23 @@ enum Processor {
     /// Checks that there is so much memory. The system itself may promise more than it has and end the
     /// process when that is used.
     /// - Throws: `CommandError.unavailable`
-    static func require(memory needed: Int) throws {
+    static func require(memory needed: Int, for purpose: String = "working memory") throws {
         let available = availableMemory
         guard needed <= available else {
             throw CommandError.unavailable(
-                "working memory: expected \(bytes(needed)), got \(bytes(available)) that are free")
+                "\(purpose): expected \(bytes(needed)), got \(bytes(available)) that are free")
         }
+    }
+
+    /// Checks that there is memory for a problem that is computed and compared with the oracle: operands and
+    /// results, and the operands once more in Double.
+    /// - Throws: `CommandError.unavailable`
+    static func requireMemory(toCheck shape: AttentionShape, elementSize: Int) throws {
+        let elements = [shape.queryExtents, shape.keyExtents, shape.valueExtents, shape.outputExtents]
+            .reduce(0) { $0 + $1.count }
+        try require(
+            memory: elements * (2 * elementSize + MemoryLayout<Double>.size),
+            for: "memory for \(shape.argument)")
     }
 
     private static let architecture: String = {

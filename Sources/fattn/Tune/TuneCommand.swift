@@ -14,8 +14,10 @@ struct TuneCommand: ParsableCommand {
             """)
 
     @Option(
+        parsing: .unconditionalSingleValue,
         help: ArgumentHelp(
-            "A problem; may be given several times. Ten problems without it.", valueName: "B,H,Hkv,Nq,Nk,D[,Dv]"))
+            "A problem; may be given several times. Ten problems without it.",
+            valueName: "B,H,Hkv,Nq,Nk,D[,Dv]"))
     var shape: [AttentionShape] = []
     @Option(
         help: ArgumentHelp("naive, online, fa1, fa2.", valueName: "list"),
@@ -33,7 +35,9 @@ struct TuneCommand: ParsableCommand {
     var mask = BenchMask.allCases
     @Option(help: "Who multiplies the blocks.")
     var gemm: GEMMProvider = .simd
-    @Option(help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
     @Option(help: "Who brings the threads.")
     var parallel: ParallelRuntime = .dispatch
@@ -41,7 +45,9 @@ struct TuneCommand: ParsableCommand {
         help: ArgumentHelp(
             "Sizes to try beside the choice; may be given several times. A grid without it.", valueName: "Br,Bc"))
     var blockSize: [TileSizes] = []
-    @Option(help: ArgumentHelp("Time for each size that comes to the end.", valueName: "number"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Time for each size that comes to the end.", valueName: "number"))
     var seconds = 0.8
     @Option(help: "Where to write the results, every size's, for programs.")
     var json: String?
@@ -53,6 +59,10 @@ struct TuneCommand: ParsableCommand {
         try check(seconds: seconds)
         try check(shapes: shape)
         try requireLibraries()
+        let shapes = shape.isEmpty ? Self.defaultShapes : shape
+        for (shape, type) in shapes.flatMap({ shape in dtype.map { (shape, $0) } }) {
+            try BenchProblem(shape: shape, type: type, file: nil).requireMemory()
+        }
         if let json { try AtomicFile.checkWritable(json) }
         let threads = threads ?? Processor.cores
         let progress = Progress()
@@ -61,7 +71,6 @@ struct TuneCommand: ParsableCommand {
             threads: threads, measuresDouble: dtype.contains(.f64), measuresGPU: false)
         progress.clear()
         say(machine.summary)
-        let shapes = shape.isEmpty ? Self.defaultShapes : shape
         let table = TuneTable(shapes)
         say(table.header)
         let sweep = TuneSweep(candidates: blockSize, seconds: seconds, progress: progress)
