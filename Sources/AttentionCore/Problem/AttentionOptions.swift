@@ -17,7 +17,7 @@ public struct AttentionOptions: Hashable, Sendable {
     public var threads: Int?
     /// Who brings the threads on the CPU. The result does not depend on it.
     public var parallelRuntime: ParallelRuntime
-    /// The tile sizes of both passes; chosen by shape, mask, algorithm, pass and element type if nil.
+    /// The tile sizes of both passes; chosen for the problem, from a table of measurements, if nil.
     public var tileSizes: TileSizes?
     /// Whether results must be bit-identical from run to run. They are in any case, but for the gradients of
     /// Float16 and BFloat16 by FlashAttention-2 on a GPU, which are slower with it.
