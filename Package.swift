@@ -3,8 +3,8 @@
 import PackageDescription
 
 /// One set of micro-kernels: the shared source in `Sources/TileKernelsSource`, compiled for one
-/// instruction set and one scalar type; BF16 is pairs of it, multiplied into Float. Each target's folder holds a
-/// symbolic link to that source.
+/// instruction set and one scalar type; BF16 is pairs of it, multiplied into Float. Each target's folder
+/// holds a symbolic link to that source.
 func tileKernels(_ isa: String, _ scalar: String, flags: [String] = []) -> Target {
     .target(
         name: "TileKernels\(isa)\(scalar)",
@@ -69,7 +69,8 @@ let package = Package(
             dependencies: ["AttentionCore", "AttentionCPU", "AttentionCUDA"]),
         .target(name: "AttentionVerification", dependencies: ["FlashAttention"]),
         .target(
-            name: "AttentionBenchmarkSupport", dependencies: ["AttentionCPU", "AttentionCore", "TileKernelTable"]),
+            name: "AttentionBenchmarkSupport",
+            dependencies: ["AttentionCPU", "AttentionCore", "TileKernelTable"]),
         .target(name: "SafeTensors"),
         .executableTarget(
             name: "fattn",

@@ -135,7 +135,8 @@ def _draw_growth(rows, direction, machine, path):
         memory, of("length"), lambda row: row["Nq"], lambda row: row["extra_bytes"] / 1e6, "N, one head",
         "extra memory, MB")
     _lines(
-        heads, of("heads"), lambda row: row["B"] * row["H"], lambda row: row["median_s"], "B·H, N 1024", "seconds")
+        heads, of("heads"), lambda row: row["B"] * row["H"], lambda row: row["median_s"], "B·H, N 1024",
+        "seconds")
     _speed_ups(threads, of("threads"))
     finish(
         figure, time, f"How the {direction} pass grows; F32, D 64, no mask", machine, path)
@@ -157,10 +158,12 @@ def _speed_ups(axes, rows):
     shapes = list(dict.fromkeys((row["B"], row["H"], row["Nq"]) for row in rows))
     most = max((row["threads_asked"] for row in rows), default=1)
     times = {
-        (row["B"], row["H"], row["Nq"], row["algorithm"], row["threads_asked"]): row["median_s"] for row in rows}
+        (row["B"], row["H"], row["Nq"], row["algorithm"], row["threads_asked"]): row["median_s"]
+        for row in rows}
     for index, (name, (colour, _)) in enumerate(ALGORITHMS.items()):
         heights = [
-            times.get((*shape, name, 1), 0) / times.get((*shape, name, most), float("inf")) for shape in shapes]
+            times.get((*shape, name, 1), 0) / times.get((*shape, name, most), float("inf"))
+            for shape in shapes]
         axes.bar([at - 0.3 + 0.2 * index for at in range(len(shapes))], heights, 0.18, color=colour)
     axes.axhline(most, color="#555555", linewidth=0.8)
     axes.set_xticks(range(len(shapes)), [f"{H} head{'s' * (H > 1)}, N {N}" for _, H, N in shapes])

@@ -101,7 +101,8 @@ def markdown(facts, rows, names):
     text = [
         "# How time and memory grow", "", *report.origin(facts),
         "No mask, D 64. Every case is checked against the FP64 oracle before it is timed; the median of its "
-        "runs, of which the longest have but one. Extra memory is what a call needs beyond its inputs and outputs.",
+        "runs, of which the longest have but one. Extra memory is what a call needs beyond its inputs and "
+        "outputs.",
         "", *[line for name in names for line in (f"![{name}]({name})", "")],
     ]
     for direction in ("forward", "backward"):
@@ -113,7 +114,8 @@ def markdown(facts, rows, names):
             chosen, "heads", lambda row: row["B"] * row["H"], "B·H",
             lambda row: f"{_time(row)}, {_bytes(row)}"), ""]
         text += ["Threads: the best median of three turns", "", *_table(
-            chosen, "threads", lambda row: f"{row['B']},{row['H']},{row['Nq']},{row['D']}: {row['threads_asked']}",
+            chosen, "threads",
+            lambda row: f"{row['B']},{row['H']},{row['Nq']},{row['D']}: {row['threads_asked']}",
             "B,H,N,D: threads", _time), ""]
     if facts["left_out"]:
         text += ["## Left out", "", *[f"- {reason}" for reason in facts["left_out"]], ""]
@@ -127,7 +129,8 @@ def _table(rows, kind, key, title, cell):
             lines.setdefault(key(row), {})[row["algorithm"]] = cell(row)
     return [
         f"| {title} | " + " | ".join(ALGORITHMS) + " |", "|---|" + "---|" * len(ALGORITHMS),
-        *(f"| {name} | " + " | ".join(cells.get(a, "") for a in ALGORITHMS) + " |" for name, cells in lines.items()),
+        *(f"| {name} | " + " | ".join(cells.get(a, "") for a in ALGORITHMS) + " |"
+          for name, cells in lines.items()),
     ]
 
 

@@ -35,7 +35,8 @@ class ONNXRuntime:
         feeds = {name: _rows_of_heads(x[name]) for name in "qkv"}
         attributes = {"num_heads": case.H, "unidirectional": int(causal)}
         run, done = self._session(
-            "MultiHeadAttention", "com.microsoft", ["q", "k", "v"], feeds, {"o": feeds["q"].shape}, attributes)
+            "MultiHeadAttention", "com.microsoft", ["q", "k", "v"], feeds, {"o": feeds["q"].shape},
+            attributes)
         return run, lambda: {"out": _heads_of_rows(done["o"].numpy(), case)}
 
     def _attention(self, case, x, causal):

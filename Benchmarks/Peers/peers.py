@@ -1,8 +1,8 @@
 """What the peers have in common.
 
 A peer sets a case up in every way that it offers and runs it. `offers(case)` says why it cannot, or None.
-`variants(case, inputs)` yields a `Variant` for each way. Whatever is done only once per model (copies into the
-layout that a peer likes, compilation, room for the output) is done before `run`.
+`variants(case, inputs)` yields a `Variant` for each way. Whatever is done only once per model (copies into
+the layout that a peer likes, compilation, room for the output) is done before `run`.
 """
 
 from dataclasses import dataclass

@@ -4,8 +4,8 @@ import TileKernelTable
 
 /// One micro-kernel on a block of a size that the algorithms give it, ready to be called again and again.
 ///
-/// For the package in `Benchmarks/`, which cannot see the kernels themselves. No part of the public API: what is
-/// here changes with the kernels.
+/// For the package in `Benchmarks/`, which cannot see the kernels themselves. No part of the public API: what
+/// is here changes with the kernels.
 public struct KernelBenchmark: Sendable {
     /// Kernel set, element type, kernel and block: "avx512 F32 gemmNN 192×64×512".
     public let name: String
@@ -44,8 +44,8 @@ public struct KernelBenchmark: Sendable {
         }
     }
 
-    /// The products of pairs against their own instruction's peak, the passes over tiles of Float against that
-    /// of Float.
+    /// The products of pairs against their own instruction's peak, the passes over tiles of Float against
+    /// that of Float.
     private static func pairs(_ set: KernelSet, _ table: TileKernelTable) -> [KernelBenchmark] {
         guard let kernels = BFloat16.pairKernels(set) else { return [] }
         let machine = KernelMachine(table, multiplyAddLoop: kernels.multiplyAddLoop)

@@ -2,8 +2,8 @@ import AttentionCore
 
 /// Memory for the operands of a kernel.
 ///
-/// The values stay in the range of ordinary numbers however often a kernel works in place: a denormal number or
-/// an infinity would take another time.
+/// The values stay in the range of ordinary numbers however often a kernel works in place: a denormal number
+/// or an infinity would take another time.
 package final class KernelOperands {
     /// What the memory holds: Float, Double, or two numbers of BF16 in each 32 bits.
     enum Content { case float, double, pairs }
@@ -23,7 +23,8 @@ package final class KernelOperands {
         let (m, n, k, width) = (kernelCase.m, kernelCase.n, kernelCase.k, kernelCase.panelWidth)
         func padded(_ count: Int) -> Int { (count + width - 1) / width * width }
         let matrix = padded(m) * max(padded(n), padded(k)) + padded(n) * padded(k)
-        let sizes = [matrix, matrix, matrix, kernelCase.scratch] + Array(repeating: padded(max(m, n)), count: 3)
+        let sizes =
+            [matrix, matrix, matrix, kernelCase.scratch] + Array(repeating: padded(max(m, n)), count: 3)
         // Each on a cache line of its own.
         let strides = sizes.map { ($0 * MemoryLayout<Double>.size + 127) / 64 * 64 }
         memory = try AlignedBuffer(byteCount: strides.reduce(0, +))
@@ -61,10 +62,12 @@ package final class KernelOperands {
     package var areOrdinary: Bool {
         switch content {
         case .double:
-            let scalars = UnsafeBufferPointer(start: C.assumingMemoryBound(to: Double.self), count: matrixCount)
+            let scalars = UnsafeBufferPointer(
+                start: C.assumingMemoryBound(to: Double.self), count: matrixCount)
             return scalars.allSatisfy { $0.isNormal || $0 == 0 }
         default:
-            let scalars = UnsafeBufferPointer(start: C.assumingMemoryBound(to: Float.self), count: matrixCount)
+            let scalars = UnsafeBufferPointer(
+                start: C.assumingMemoryBound(to: Float.self), count: matrixCount)
             return scalars.allSatisfy { $0.isNormal || $0 == 0 }
         }
     }

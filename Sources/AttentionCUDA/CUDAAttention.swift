@@ -19,7 +19,8 @@ package final class CUDAAttention<Element: AttentionElement>: AttentionBackend {
         }
         if let tiles = options.tileSizes {
             throw .invalidOption(
-                "cuda: expected no tileSizes, for every kernel has its own, got \(tiles.queries),\(tiles.keys)"
+                "cuda: expected no tileSizes, for every kernel has its own, "
+                    + "got \(tiles.queries),\(tiles.keys)"
             )
         }
         let library = if let library { library } else { try KernelLibrary.shared() }

@@ -14,7 +14,8 @@ struct CompileCUDA: BuildToolPlugin {
         let kernels = target.directoryURL.appending(path: "Kernels")
         let interface = context.package.directoryURL.appending(path: "Sources/CTileABI/include")
         let tool = try context.tool(named: "cuda-embed").url
-        let sources = try FileManager.default.contentsOfDirectory(at: kernels, includingPropertiesForKeys: nil)
+        let sources = try FileManager.default
+            .contentsOfDirectory(at: kernels, includingPropertiesForKeys: nil)
             .filter { $0.pathExtension == "cu" }
             .sorted { $0.path < $1.path }
         return try sources.map { source in
@@ -43,8 +44,8 @@ struct CompileCUDA: BuildToolPlugin {
             return found
         }
         Diagnostics.error(
-            "the trait CUDA needs nvcc: set CUDA_HOME, put nvcc on PATH, or run Scripts/cuda-toolchain, which "
-                + "installs it in .cuda")
+            "the trait CUDA needs nvcc: set CUDA_HOME, put nvcc on PATH, or run Scripts/cuda-toolchain, "
+                + "which installs it in .cuda")
         throw MissingCompiler()
     }
 
@@ -57,9 +58,8 @@ struct CompileCUDA: BuildToolPlugin {
                 let parts = line.split(separator: "\"", omittingEmptySubsequences: false)
                 guard line.hasPrefix("#include \""), parts.count >= 3 else { continue }
                 let candidates = folders.map { $0.appending(path: String(parts[1])) }
-                guard let header = candidates.first(where: { FileManager.default.fileExists(atPath: $0.path) }),
-                    !found.contains(header)
-                else { continue }
+                let isThere = { (header: URL) in FileManager.default.fileExists(atPath: header.path) }
+                guard let header = candidates.first(where: isThere), !found.contains(header) else { continue }
                 found.append(header)
                 unread.append(header)
             }

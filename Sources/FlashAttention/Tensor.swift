@@ -25,7 +25,8 @@ public struct Tensor<Element: AttentionElement>: Sendable {
         try extents.validate()
         guard elements.count == extents.count else {
             throw .shapeMismatch(
-                operand: "elements", expected: "\(extents), \(extents.count) elements", got: "\(elements.count)")
+                operand: "elements", expected: "\(extents), \(extents.count) elements",
+                got: "\(elements.count)")
         }
         self.extents = extents
         self.layout = layout

@@ -11,7 +11,9 @@ struct Fattn: ParsableCommand {
             Exit codes: 0 done; 1 a check failed; 64 wrong usage; 65 the data is wrong; 69 the device or \
             library asked for is not there; 74 a file cannot be read or written.
             """,
-        subcommands: [RunCommand.self, BenchCommand.self, TuneCommand.self, VerifyCommand.self, InfoCommand.self])
+        subcommands: [
+            RunCommand.self, BenchCommand.self, TuneCommand.self, VerifyCommand.self, InfoCommand.self,
+        ])
 
     func run() throws {
         throw CommandError.usage(

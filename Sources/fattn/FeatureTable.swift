@@ -18,15 +18,15 @@ enum FeatureTable {
         } + later.map { Feature(feature: $0, algorithms: ["cpu": [], "cuda": []]) }
 
     private static let there = [
-        "forward", "backward", "F32", "F64", "F16 and BF16", "any D and Dv", "Nq ≠ Nk", "GQA and MQA (Hkv < H)",
-        "causal, bottom-right or top-left", "seqused_k", "layouts bhnd and bnhd", "GEMM by simd or openblas",
+        "forward", "backward", "F32", "F64", "F16 and BF16", "any D and Dv", "Nq ≠ Nk",
+        "GQA and MQA (Hkv < H)", "causal, bottom-right or top-left", "seqused_k", "layouts bhnd and bnhd", "GEMM by simd or openblas",
         "bit-identical for any thread count",
     ]
     #if CUDA
     /// Head sizes up to 256.
     private static let onGPU: Set = [
-        "forward", "backward", "F32", "F16 and BF16", "Nq ≠ Nk", "GQA and MQA (Hkv < H)", "causal, bottom-right or top-left",
-        "seqused_k", "layouts bhnd and bnhd",
+        "forward", "backward", "F32", "F16 and BF16", "Nq ≠ Nk", "GQA and MQA (Hkv < H)",
+        "causal, bottom-right or top-left", "seqused_k", "layouts bhnd and bnhd",
     ]
     #else
     private static let onGPU: Set<String> = []

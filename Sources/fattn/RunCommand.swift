@@ -9,9 +9,9 @@ struct RunCommand: ParsableCommand {
         abstract: "Compute attention over the tensors of a safetensors file.",
         discussion: """
             Reads q [B,H,Nq,D], k [B,Hkv,Nk,D] and v [B,Hkv,Nk,Dv], F64, F32, F16 or BF16, and if they are \
-            there seqused_k [B] (I32: only the first so many keys of a batch entry exist) and, with --backward, \
-            dout. Writes out [B,H,Nq,Dv] and lse [B,H,Nq] (natural logarithm, F32 or F64), and with --backward dq, dk \
-            and dv.
+            there seqused_k [B] (I32: only the first so many keys of a batch entry exist) and, with \
+            --backward, dout. Writes out [B,H,Nq,Dv] and lse [B,H,Nq] (natural logarithm, F32 or F64), and \
+            with --backward dq, dk and dv.
             """)
 
     @Argument(help: "The safetensors file to read.")

@@ -8,7 +8,8 @@ import TileKernelTable
 private func kernels(of table: Any) -> Set<String> {
     let sizes: Set = ["name", "scalarSize", "lanes", "registerRows", "panelWidth"]
     let measuring: Set = ["multiplyAddLoop", "readStream"]
-    return Set(Mirror(reflecting: table).children.compactMap(\.label)).subtracting(sizes).subtracting(measuring)
+    return Set(Mirror(reflecting: table).children.compactMap(\.label))
+        .subtracting(sizes).subtracting(measuring)
 }
 
 @Suite struct KernelBenchmarkTests {

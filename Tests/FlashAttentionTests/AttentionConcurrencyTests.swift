@@ -43,7 +43,8 @@ struct AttentionConcurrencyTests {
         }
     }
 
-    /// OpenMP, where it is installed, beside Dispatch, from many tasks at once and with more threads than cores.
+    /// OpenMP, where it is installed, beside Dispatch, from many tasks at once and with more threads than
+    /// cores.
     @Test(arguments: AttentionAlgorithm.allCases)
     func anyRuntime_givesTheSameBits(algorithm: AttentionAlgorithm) async throws {
         let shape = AttentionShape(

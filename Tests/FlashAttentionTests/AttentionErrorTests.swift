@@ -8,7 +8,9 @@ struct AttentionErrorTests {
     private let shape = AttentionShape(
         batch: 2, heads: 4, keyValueHeads: 2, queryLength: 3, keyLength: 5, headSize: 4, valueHeadSize: 6)
 
-    private static let operands: [(String, WritableKeyPath<GeneratedInputs<Float>, Tensor<Float>> & Sendable)] = [
+    private typealias Operand = WritableKeyPath<GeneratedInputs<Float>, Tensor<Float>> & Sendable
+
+    private static let operands: [(String, Operand)] = [
         ("query", \.query), ("key", \.key), ("value", \.value),
     ]
 
@@ -69,7 +71,8 @@ struct AttentionErrorTests {
         let wrong = Tensor<Float>(TensorExtents(9, 9, 9, 9))
 
         func backward(
-            _ change: (inout AttentionOutput<Float>, inout Tensor<Float>, inout AttentionGradients<Float>) -> Void
+            _ change: (inout AttentionOutput<Float>, inout Tensor<Float>, inout AttentionGradients<Float>)
+                -> Void
         ) throws {
             var (forward, dO, gradients) = (good.forward, inputs.outputGradient, good.gradients)
             change(&forward, &dO, &gradients)
@@ -80,8 +83,12 @@ struct AttentionErrorTests {
         func mismatch(_ name: String, _ extents: TensorExtents) -> AttentionError {
             .shapeMismatch(operand: name, expected: "\(extents)", got: "[9,9,9,9]")
         }
-        #expect(throws: mismatch("output", shape.outputExtents)) { try backward { f, _, _ in f.output = wrong } }
-        #expect(throws: mismatch("outputGradient", shape.outputExtents)) { try backward { _, dO, _ in dO = wrong } }
+        #expect(throws: mismatch("output", shape.outputExtents)) {
+            try backward { forward, _, _ in forward.output = wrong }
+        }
+        #expect(throws: mismatch("outputGradient", shape.outputExtents)) {
+            try backward { _, dO, _ in dO = wrong }
+        }
         #expect(throws: mismatch("queryGradient", shape.queryExtents)) {
             try backward { _, _, gradients in gradients.query = wrong }
         }
@@ -156,7 +163,9 @@ struct AttentionErrorTests {
     @Test func oneShotOperandsThatDoNotMatch_areRefusedByName() {
         let query = Tensor<Float>(TensorExtents(1, 4, 3, 8))
         let key = Tensor<Float>(TensorExtents(1, 2, 5, 8))
-        func refused(_ query: Tensor<Float>, _ key: Tensor<Float>, _ value: Tensor<Float>) -> AttentionError? {
+        func refused(
+            _ query: Tensor<Float>, _ key: Tensor<Float>, _ value: Tensor<Float>
+        ) -> AttentionError? {
             #expect(throws: AttentionError.self) {
                 try scaledDotProductAttention(query: query, key: key, value: value)
             }

@@ -36,7 +36,8 @@ struct AttentionLawsTests {
     /// Few queries, whose keys are split among tasks and merged by whoever comes last.
     @Test(arguments: [AttentionMask.full, .causal])
     func anyNumberOfThreads_givesTheSameBitsWithSplitKeys(mask: AttentionMask) throws {
-        let shape = AttentionShape(batch: 2, heads: 6, keyValueHeads: 2, queryLength: 3, keyLength: 900, headSize: 32)
+        let shape = AttentionShape(
+            batch: 2, heads: 6, keyValueHeads: 2, queryLength: 3, keyLength: 900, headSize: 32)
         let problem = Problem<Float>(shape, mask: mask, keyLengths: [900, 411])
         for tiles in [nil, TileSizes(queries: 4, keys: 16)] {
             var options = AttentionOptions(threads: 1, tileSizes: tiles)

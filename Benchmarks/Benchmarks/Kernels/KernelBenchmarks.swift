@@ -1,9 +1,10 @@
 import AttentionBenchmarkSupport
 import Benchmark
 
-/// How near a kernel comes to what bounds it, in percent: the multiply-add peak, or reading from the cache that
-/// holds its block. Both are measured beside it.
-private let share = BenchmarkMetric.custom("% of the limit", polarity: .prefersLarger, useScalingFactor: false)
+/// How near a kernel comes to what bounds it, in percent: the multiply-add peak, or reading from the cache
+/// that holds its block. Both are measured beside it.
+private let share = BenchmarkMetric.custom(
+    "% of the limit", polarity: .prefersLarger, useScalingFactor: false)
 /// Picoseconds for each entry of the block, or each multiply-add of a product.
 private let cost = BenchmarkMetric.custom("ps an element", polarity: .prefersSmaller, useScalingFactor: false)
 

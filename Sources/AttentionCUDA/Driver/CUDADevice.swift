@@ -63,7 +63,8 @@ package final class CUDADevice: Sendable {
         multiprocessorCount = try Self.attribute(driver, device, CUDAAttributeMultiprocessorCount)
         guard computeCapability >= 80 else {
             throw .deviceUnavailable(
-                "CUDA device \(ordinal), \(name): expected compute capability 8.0 or newer, got \(major).\(minor)"
+                "CUDA device \(ordinal), \(name): expected compute capability 8.0 or newer, "
+                    + "got \(major).\(minor)"
             )
         }
         var retained: CUDAContext?

@@ -80,7 +80,8 @@ package struct LaunchProblem: Hashable, Sendable {
     /// What the device does not compute, by name; nil if it does.
     package var refusal: String? {
         if bucket == nil {
-            return "cuda: expected head sizes up to 256, got D = \(shape.headSize) and Dv = \(shape.valueHeadSize)"
+            return "cuda: expected head sizes up to 256, "
+                + "got D = \(shape.headSize) and Dv = \(shape.valueHeadSize)"
         }
         let heads = shape.batch * shape.heads, length = max(shape.queryLength, shape.keyLength)
         // A grid's second and third dimensions end at 65 535, and rows are counted in 32 bits.

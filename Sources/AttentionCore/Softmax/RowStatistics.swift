@@ -1,10 +1,10 @@
 /// The running maximum m and sum l of some rows of scores, and the one owner of the rule for empty rows.
 ///
 /// m is a maximum of raw scores, without the scale: s − m is then free of rounding where it counts, and the
-/// scale and the factor log2 e enter as one factor on the difference. The lse is a Double: rounded to Float it
-/// has an error of 8e-6 at logits of ±100, which goes straight into P in the backward pass and made the error
-/// of gradients there 2 to 4 times that of the naive algorithm. A row that has seen no key has m = −∞ and
-/// l = 0; its output is 0 and its lse −∞.
+/// scale and the factor log2 e enter as one factor on the difference. The lse is a Double: rounded to Float
+/// it has an error of 8e-6 at logits of ±100, which goes straight into P in the backward pass and made the
+/// error of gradients there 2 to 4 times that of the naive algorithm. A row that has seen no key has m = −∞
+/// and l = 0; its output is 0 and its lse −∞.
 ///
 /// The methods are specialised here, because callers in other modules would get them through witness
 /// tables, at 150 ns a row and tile.
@@ -43,8 +43,8 @@ package struct RowStatistics<Scalar: AttentionScalar> {
     /// Takes a tile's row maxima in: m becomes the new maximum, l is corrected to it.
     ///
     /// - Parameters:
-    ///   - tileMaximum: maxima of the raw scores, `[rows]`; becomes what is to be subtracted from them, which is m,
-    ///     or 0 in a row that has seen no key (−∞ − −∞ would be NaN).
+    ///   - tileMaximum: maxima of the raw scores, `[rows]`; becomes what is to be subtracted from them, which
+    ///     is m, or 0 in a row that has seen no key (−∞ − −∞ would be NaN).
     ///   - correction: receives exp(scale · (m_old − m_new)), the factor on what was summed so far, `[rows]`.
     @_specialize(where Scalar == Float)
     @_specialize(where Scalar == Double)
@@ -74,8 +74,8 @@ package struct RowStatistics<Scalar: AttentionScalar> {
     ///
     /// - Parameters:
     ///   - tileMaximum, tileSum: m̃ and l̃, `[rows]`.
-    ///   - oldFactor, newFactor: receive l exp(scale · (m − m_new)) / l_new and exp(scale · (m̃ − m_new)) / l_new,
-    ///     0 in rows that have seen no key, `[rows]`.
+    ///   - oldFactor, newFactor: receive l exp(scale · (m − m_new)) / l_new and exp(scale · (m̃ − m_new)) /
+    ///     l_new, 0 in rows that have seen no key, `[rows]`.
     @_specialize(where Scalar == Float)
     @_specialize(where Scalar == Double)
     package func merge(
@@ -141,8 +141,8 @@ package struct RowStatistics<Scalar: AttentionScalar> {
         return (high, Scalar(offset - Double(high)))
     }
 
-    /// exp(scale · (old − new)), without the call where the result is known: a tile that comes first, or one that does
-    /// not raise the maximum.
+    /// exp(scale · (old − new)), without the call where the result is known: a tile that comes first, or one
+    /// that does not raise the maximum.
     private static func correction(from old: Scalar, to new: Scalar, scale: Scalar) -> Scalar {
         if old == -.infinity { return 0 }
         return old == new && old.isFinite ? 1 : Scalar.exp(scale * (old - subtrahend(new)))

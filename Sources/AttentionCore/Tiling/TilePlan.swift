@@ -31,8 +31,8 @@ public struct TilePlan: Hashable, Sendable {
 
     /// Nq
     public let queryLength: Int
-    /// The query heads whose rows are the plan's: row r is query r / groupSize of head r % groupSize. 1 unless the
-    /// heads that share keys are taken together.
+    /// The query heads whose rows are the plan's: row r is query r / groupSize of head r % groupSize. 1
+    /// unless the heads that share keys are taken together.
     public let groupSize: Int
     /// The keys that exist: Nk, or fewer.
     public let keyLength: Int
@@ -72,7 +72,8 @@ public struct TilePlan: Hashable, Sendable {
     /// The keys of key tile j.
     public func keys(_ j: Int) -> Range<Int> { Self.tile(j, of: sizes.keys, within: keyLength) }
 
-    /// How many tiles of a size cover a length. Sizes may be as large as they like, so nothing is added to one.
+    /// How many tiles of a size cover a length. Sizes may be as large as they like, so nothing is added to
+    /// one.
     package static func tiles(_ length: Int, of size: Int) -> Int {
         length / size + (length % size == 0 ? 0 : 1)
     }
@@ -125,8 +126,8 @@ public struct TilePlan: Hashable, Sendable {
         tile(i, j, rows: queries(i))
     }
 
-    /// The tile in parts that waste less on a diagonal: a masked tile as strips of up to `rows` rows, each with
-    /// keys and a zone of its own and none without keys; any other tile as it is.
+    /// The tile in parts that waste less on a diagonal: a masked tile as strips of up to `rows` rows, each
+    /// with keys and a zone of its own and none without keys; any other tile as it is.
     public func parts(of tile: Tile, rows: Int) -> TileParts { TileParts(plan: self, tile: tile, rows: rows) }
 
     /// The tile of some rows of Q and a key tile's first keys, as far as the rows see them.

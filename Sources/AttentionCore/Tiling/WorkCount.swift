@@ -93,7 +93,7 @@ private struct Traffic {
             // Every row reads all its keys and values; its scores stay in the worker's memory.
             return H * (Nq * D + visitedKeys * (D + Dv) + Nq * (Dv + 1))
         case .flashAttention1:
-            // K and V once; at every visit Q in, O, l and m in and out; O, l and m set up, the lse at the end.
+            // K and V once; at every visit Q in, O, l and m in and out; O, l and m set up, the lse last.
             let visits = visitedRows * D + 2 * visitedRows * (Dv + 2)
             return H * (Nk * (D + Dv) + visits + Nq * (Dv + 2) + 3 * Nq)
         case .flashAttention2:

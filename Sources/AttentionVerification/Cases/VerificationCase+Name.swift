@@ -51,7 +51,8 @@ extension VerificationCase: CustomStringConvertible, LosslessStringConvertible {
 
     /// Takes one word of a name in; false if it means nothing.
     private mutating func read(_ word: String) -> Bool {
-        let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            .map(String.init)
         let value = parts.count == 2 ? parts[1] : ""
         switch parts[0] {
         case "causal" where parts.count == 1: problem.mask = .causal(.bottomRight)

@@ -10,7 +10,8 @@ public enum VerificationGrid {
     ) -> [VerificationCase] {
         var cases: [VerificationCase] = []
         for (index, entry) in crossed.enumerated() where !quick || index < 2 {
-            cases += product(entry, machine, elements: quick ? [.f32, .bf16] : VerificationCase.ElementType.allCases)
+            cases += product(
+                entry, machine, elements: quick ? [.f32, .bf16] : VerificationCase.ElementType.allCases)
         }
         for (index, entry) in rotated.enumerated() where !quick || index % 4 == 1 {
             cases += rotation(entry, machine, turn: index, quick: quick)
@@ -74,7 +75,7 @@ public enum VerificationGrid {
         guard !machine.kernelSets.isEmpty else { return [] }
         var cases: [VerificationCase] = []
         var turn = turn
-        let elements: [VerificationCase.ElementType] = 
+        let elements: [VerificationCase.ElementType] =
             quick ? [[.f64, .f32, .f16, .bf16][turn / 4 % 4]] : VerificationCase.ElementType.allCases
         for element in elements {
             for gemm in machine.providers where !quick || gemm == machine.providers.first {

@@ -59,15 +59,16 @@ extension VerificationGrid {
 
     /// Many problems, each for every algorithm and both passes.
     static let rotated: [VerificationProblem] =
-        squares + headSizes + rectangles + groups + decoding + lengths + scales + memory + magnitudes + nonFinite
-        + empty + medium
+        squares + headSizes + rectangles + groups + decoding + lengths + scales + memory + magnitudes
+        + nonFinite + empty + medium
 
     /// 1, primes, and one less and one more than a tile.
     private static let squares: [VerificationProblem] =
         [1, 2, 3, 7, 13, 15, 16, 17, 31, 32, 33, 61, 63, 64, 65, 97, 127, 128, 129].enumerated().map {
             index, n in
             VerificationProblem(
-                (1, 2, 2, n, n, 64, 64), masks[index % 2], tiles: [(16, 32), nil, (64, 16), (32, 32)][index % 4])
+                (1, 2, 2, n, n, 64, 64), masks[index % 2],
+                tiles: [(16, 32), nil, (64, 16), (32, 32)][index % 4])
         }
 
     /// Every head size with itself, and with another for V.
@@ -121,7 +122,8 @@ extension VerificationGrid {
         VerificationProblem((1, 4, 4, 16, 600, 128, 128), .causal),
         VerificationProblem((1, 4, 2, 3, 90, 32, 32), .causal, scale: -0.5, tiles: (16, 8)),
         VerificationProblem((1, 8, 2, 16, 80, 64, 64), .causal, inputs: .large, tiles: (16, 8)),
-        VerificationProblem((2, 4, 2, 8, 70, 64, 32), .causal, lengths: [70, 5], inputs: .hidden, tiles: (8, 4)),
+        VerificationProblem(
+            (2, 4, 2, 8, 70, 64, 32), .causal, lengths: [70, 5], inputs: .hidden, tiles: (8, 4)),
         VerificationProblem((1, 4, 2, 8, 70, 32, 32), .causal(.topLeft), inputs: .hidden, tiles: (12, 4)),
     ]
 

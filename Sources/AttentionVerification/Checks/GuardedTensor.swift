@@ -8,7 +8,8 @@ final class GuardedTensor<Element: AttentionElement> {
     /// Margins, gaps and elements.
     let memory: UnsafeMutableBufferPointer<Element>
     private let reach: Int
-    /// No multiple of a vector, so that no row starts on its boundary; even, so that 16-bit elements lie in pairs.
+    /// No multiple of a vector, so that no row starts on its boundary; even, so that 16-bit elements lie in
+    /// pairs.
     static var margin: Int { 66 }
 
     /// - Parameters:

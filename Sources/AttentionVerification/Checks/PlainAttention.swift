@@ -8,9 +8,9 @@ import Glibc
 import Musl
 #endif
 
-/// Attention by plain loops in Float, with every tensor on the way rounded to the element type, as it is where
-/// each step is an operation of its own: the ordinary computation in the type, against whose error that of the
-/// library's naive algorithm is measured, and in F16 and BF16 that of every algorithm.
+/// Attention by plain loops in Float, with every tensor on the way rounded to the element type, as it is
+/// where each step is an operation of its own: the ordinary computation in the type, against whose error that
+/// of the library's naive algorithm is measured, and in F16 and BF16 that of every algorithm.
 struct PlainAttention<Element: AttentionElement> {
     private let oracle: Oracle
     private let query: [Float]

@@ -32,7 +32,8 @@ public struct SampleCheck<Element: AttentionElement>: Sendable {
         let output = result.output.denseDoubles()
         let logSumExp = result.logSumExp
         return [
-            measure("output", output, oracle.shape.valueHeadSize, rows.map(oracle.queryRow), reference.output),
+            measure(
+                "output", output, oracle.shape.valueHeadSize, rows.map(oracle.queryRow), reference.output),
             measure("logSumExp", logSumExp, 1, rows.map(oracle.queryRow), reference.logSumExp),
         ]
     }

@@ -55,8 +55,9 @@ public enum Tolerance {
     /// Float, unit-normal inputs: those to which PyTorch holds its attention on the CPU.
     public static let floatAbsolute = 1e-5
     public static let floatRelative = 5e-6
-    /// F16 and BF16, unit-normal inputs: units in the last place of the largest entry of the reference tensor,
-    /// with the absolute tolerance of Float. Two roundings of a result, and as much for O rounded in delta.
+    /// F16 and BF16, unit-normal inputs: units in the last place of the largest entry of the reference
+    /// tensor, with the absolute tolerance of Float. Two roundings of a result, and as much for O rounded in
+    /// delta.
     public static let roundedUlps = 2.0
     /// That tolerance as a share of the largest entry; 0 for the types that attention computes in.
     public static func rounding<Element: AttentionElement>(_ type: Element.Type) -> Double {

@@ -61,7 +61,8 @@ struct Judge {
     ///   - naive: the same tensor's error in the naive computation, asked for only where it decides.
     func fault(_ error: TensorError, naive: () throws -> TensorError?) rethrows -> String? {
         if error.nonFiniteMismatches > 0 {
-            return "\(error.tensor): \(error.nonFiniteMismatches) entries are not NaN or infinite where they should be"
+            return "\(error.tensor): \(error.nonFiniteMismatches) entries are not NaN or infinite where they "
+                + "should be"
         }
         if error.maximum == .infinity { return "\(error.tensor): NaN or infinite where it should not be" }
         if error.excess <= 1, element == .f64 || element == .f32 && inputs.isOrdinary { return nil }

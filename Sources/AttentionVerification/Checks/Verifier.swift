@@ -135,7 +135,8 @@ private final class Reference<Element: AttentionElement>: AnyReference {
     private func naive(_ c: VerificationCase, _ tiles: TileSizes) throws(AttentionError) -> [TensorError] {
         // In F16 and BF16 the library's own naive algorithm rounds less than the ordinary computation does.
         let isPlain = c.algorithm == .naive || c.element.isRounded
-        let key = NaiveKey(pass: c.pass, source: isPlain ? nil : [c.gemm.rawValue, c.kernels.rawValue, "\(tiles)"])
+        let key = NaiveKey(
+            pass: c.pass, source: isPlain ? nil : [c.gemm.rawValue, c.kernels.rawValue, "\(tiles)"])
         if let known = naiveErrors[key] { return known }
         let tensors: [[Double]]
         if isPlain {

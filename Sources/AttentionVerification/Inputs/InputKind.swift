@@ -93,7 +93,9 @@ public struct GeneratedInputs<Element: AttentionElement>: Sendable {
         let poison = [Double.nan, .infinity, -.infinity].map { Element.rounding($0) }
         for row in oracle.allKeys {
             let length = oracle.keyLength(row.batch)
-            let seen = (0..<shape.queryLength).contains { oracle.sees(query: $0, key: row.row, length: length) }
+            let seen = (0..<shape.queryLength).contains {
+                oracle.sees(query: $0, key: row.row, length: length)
+            }
             if seen { continue }
             for d in 0..<shape.headSize { key[row.batch, row.head, row.row, d] = poison[(row.row + d) % 3] }
             for d in 0..<shape.valueHeadSize {
@@ -102,7 +104,9 @@ public struct GeneratedInputs<Element: AttentionElement>: Sendable {
         }
         for row in oracle.allRows {
             let length = oracle.keyLength(row.batch)
-            let seeing = (0..<shape.keyLength).contains { oracle.sees(query: row.row, key: $0, length: length) }
+            let seeing = (0..<shape.keyLength).contains {
+                oracle.sees(query: row.row, key: $0, length: length)
+            }
             if seeing { continue }
             for d in 0..<shape.headSize { query[row.batch, row.head, row.row, d] = poison[(row.row + d) % 3] }
             for d in 0..<shape.valueHeadSize {

@@ -66,7 +66,9 @@ extension Oracle {
             sum += scores[j]
         }
         if sum == 0 { return -.infinity }
-        for j in visible { add(scores[j] / sum, inputs.value, keyRow(row, j), shape.valueHeadSize, to: output) }
+        for j in visible {
+            add(scores[j] / sum, inputs.value, keyRow(row, j), shape.valueHeadSize, to: output)
+        }
         return maximum + log(sum)
     }
 

@@ -80,8 +80,8 @@ public struct PinnedTensor<Element: AttentionElement>: Sendable {
     /// A tensor of zeros, to be copied to and from a device tensor of the same extents and layout.
     ///
     /// - Throws: `AttentionError.deviceUnavailable` without such a device; `AttentionError.outOfMemory` when
-    ///   the system locks no more memory; `AttentionError.invalidShape` for a size below 0 or one that no memory
-    ///   holds.
+    ///   the system locks no more memory; `AttentionError.invalidShape` for a size below 0 or one that no
+    ///   memory holds.
     public init(
         _ extents: TensorExtents, layout: TensorLayout = .bhnd, device: Int = 0
     ) throws(AttentionError) {

@@ -10,14 +10,13 @@ struct BenchCommand: ParsableCommand {
         commandName: "bench",
         abstract: "Time the algorithms, each case checked against the FP64 oracle first.",
         discussion: """
-            Lists are separated by commas; by default every value there is, on the CPU and of \
-            one type. GFLOP/s count \
-            2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and 2.5 times as many backward; \
-            the backward pass is timed alone. The peak is that of multiply-adds in registers, measured \
-            before and after each group of cases; a row shows its share of the best so far, --json of the \
-            best of all. On a GPU the operands are there already, times are by its own clock, and the peak of \
-            f16 and bf16 is that of the tensor cores; copies to and from it have columns of their own, and so \
-            has the time until a call returns.
+            Lists are separated by commas; by default every value there is, on the CPU and of one type. \
+            GFLOP/s count 2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and 2.5 times as \
+            many backward; the backward pass is timed alone. The peak is that of multiply-adds in registers, \
+            measured before and after each group of cases; a row shows its share of the best so far, --json \
+            of the best of all. On a GPU the operands are there already, times are by its own clock, and the \
+            peak of f16 and bf16 is that of the tensor cores; copies to and from it have columns of their \
+            own, and so has the time until a call returns.
             """)
 
     @Option(

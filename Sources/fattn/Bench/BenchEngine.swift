@@ -52,7 +52,8 @@ final class HostEngine<Element: FileElement>: BenchEngine {
         case .backward:
             try attention.backward(
                 query: inputs.query, key: inputs.key, value: inputs.value, forward: results.forward,
-                outputGradient: inputs.outputGradient, into: &results.gradients, keyLengths: inputs.keyLengths)
+                outputGradient: inputs.outputGradient, into: &results.gradients,
+                keyLengths: inputs.keyLengths)
         }
         return (clock.now - start) / .seconds(1)
     }

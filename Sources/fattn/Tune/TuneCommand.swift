@@ -8,9 +8,9 @@ struct TuneCommand: ParsableCommand {
         commandName: "tune",
         abstract: "Sweep the tile sizes of a problem and show the library's choice against the best found.",
         discussion: """
-            Sizes are timed in turns, so that a slow spell of the machine falls on all of them. After each round \
-            the slower half is out; the choice stays to the end. What is left gets --seconds each, and its \
-            fastest runs are compared. Every size is checked against the FP64 oracle first.
+            Sizes are timed in turns, so that a slow spell of the machine falls on all of them. After each \
+            round the slower half is out; the choice stays to the end. What is left gets --seconds each, and \
+            its fastest runs are compared. Every size is checked against the FP64 oracle first.
             """)
 
     @Option(
@@ -24,7 +24,8 @@ struct TuneCommand: ParsableCommand {
         transform: { try list($0) as [AttentionAlgorithm] })
     var algorithm: [AttentionAlgorithm] = [.flashAttention2]
     @Option(
-        help: ArgumentHelp("f32, f64, f16, bf16.", valueName: "list"), transform: { try list($0) as [BenchType] })
+        help: ArgumentHelp("f32, f64, f16, bf16.", valueName: "list"),
+        transform: { try list($0) as [BenchType] })
     var dtype: [BenchType] = [.f32]
     @Option(
         name: .customLong("pass"), help: ArgumentHelp("forward, backward.", valueName: "list"),
@@ -43,7 +44,8 @@ struct TuneCommand: ParsableCommand {
     var parallel: ParallelRuntime = .dispatch
     @Option(
         help: ArgumentHelp(
-            "Sizes to try beside the choice; may be given several times. A grid without it.", valueName: "Br,Bc"))
+            "Sizes to try beside the choice; may be given several times. A grid without it.",
+            valueName: "Br,Bc"))
     var blockSize: [TileSizes] = []
     @Option(
         parsing: .unconditional,
@@ -82,7 +84,9 @@ struct TuneCommand: ParsableCommand {
         }
         if let json { try writeWhole(try encodeJSON(TuneReport(machine: machine, rows: results)), to: json) }
         let failed = results.count { $0.failure != nil }
-        if failed > 0 { throw CommandError.checkFailed("tune: \(failed) of \(results.count) problems failed") }
+        if failed > 0 {
+            throw CommandError.checkFailed("tune: \(failed) of \(results.count) problems failed")
+        }
     }
 
     /// Asks for them before anything is timed.

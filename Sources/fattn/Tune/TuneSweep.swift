@@ -58,15 +58,16 @@ struct TuneSweep {
             others: others.map { $0.row.against(machine) })
     }
 
-    /// What is left of the candidates when sizes beyond the problem's are taken for what they are, without the
-    /// choice.
+    /// What is left of the candidates when sizes beyond the problem's are taken for what they are, without
+    /// the choice.
     private func sizes(beside choice: TileSizes?, _ shape: AttentionShape) -> [TileSizes] {
         var known = Set([choice.map { $0.within(shape) }])
         return (candidates.isEmpty ? Self.grid : candidates).map { $0.within(shape) }
             .filter { known.insert($0).inserted }
     }
 
-    /// Turns for all, of which the slower half goes, until few are left. Those have their time and are returned.
+    /// Turns for all, of which the slower half goes, until few are left. Those have their time and are
+    /// returned.
     private func race<Element>(
         _ choice: BenchCase<Element>, _ others: [BenchCase<Element>]
     ) -> [BenchCase<Element>] {
@@ -98,6 +99,7 @@ extension TileSizes {
     /// Tiles no larger than what there is of rows, of a whole group where its heads share them, and keys.
     fileprivate func within(_ shape: AttentionShape) -> TileSizes {
         TileSizes(
-            queries: min(queries, max(shape.queryLength * shape.groupSize, 1)), keys: min(keys, max(shape.keyLength, 1)))
+            queries: min(queries, max(shape.queryLength * shape.groupSize, 1)),
+            keys: min(keys, max(shape.keyLength, 1)))
     }
 }

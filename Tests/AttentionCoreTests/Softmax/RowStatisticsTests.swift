@@ -102,7 +102,8 @@ struct RowStatisticsTests {
 
     @Test(arguments: [-60.0, -1, 0, 2.5, 40])
     func merge_ofPartialResults_isTheWhole(shift: Double) {
-        let row = Row(scores: Self.random(40, spread: 5).scores.enumerated().map { $0 < 20 ? $1 : $1 + shift })
+        let row = Row(
+            scores: Self.random(40, spread: 5).scores.enumerated().map { $0 < 20 ? $1 : $1 + shift })
         let whole = row.statistics([0..<40])
         var (first, second) = (row.statistics([0..<20]), row.statistics([20..<40]))
         var (oldFactor, newFactor) = (0.0, 0.0)

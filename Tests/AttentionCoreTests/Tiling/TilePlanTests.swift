@@ -132,13 +132,15 @@ struct TilePlanTests {
     func visibleCount_isTheNumberOfVisiblePairs(mask: AttentionMask) {
         forEachPlan(mask, TileSizes(queries: 4, keys: 4)) { plan in
             var count = 0
-            for i in 0..<plan.queryLength { for j in 0..<plan.keyLength where sees(plan, i, j) { count += 1 } }
+            for i in 0..<plan.queryLength {
+                for j in 0..<plan.keyLength where sees(plan, i, j) { count += 1 }
+            }
             #expect(plan.visibleCount == count, "\(plan)")
         }
     }
 
-    /// The heads of a group as rows next to each other: every row sees what its query sees alone, and the tiles of
-    /// the taller matrix keep the laws.
+    /// The heads of a group as rows next to each other: every row sees what its query sees alone, and the
+    /// tiles of the taller matrix keep the laws.
     @Test(arguments: masks, [1, 2, 3, 8])
     func groupedRows_seeWhatTheirQueriesSee(mask: AttentionMask, groupSize: Int) {
         forEachPlan(mask, TileSizes(queries: 5, keys: 4)) { single in
@@ -149,11 +151,14 @@ struct TilePlanTests {
             var visits = [Int](repeating: 0, count: plan.rowCount * plan.keyLength)
             for tile in visited(plan) {
                 for r in tile.queries { for j in tile.keys { visits[r * plan.keyLength + j] += 1 } }
-                let hidden = tile.queries.contains { r in tile.keys.contains { !sees(plan, r / groupSize, $0) } }
+                let hidden = tile.queries.contains { r in
+                    tile.keys.contains { !sees(plan, r / groupSize, $0) }
+                }
                 #expect(hidden == (tile.zone == .masked), "\(plan) \(tile)")
             }
             for r in 0..<plan.rowCount {
-                #expect(plan.visibleKeys(row: r) == single.visibleKeys(row: r / groupSize), "\(plan) row \(r)")
+                #expect(
+                    plan.visibleKeys(row: r) == single.visibleKeys(row: r / groupSize), "\(plan) row \(r)")
                 for j in plan.visibleKeys(row: r) where visits[r * plan.keyLength + j] != 1 {
                     Issue.record("\(plan) row \(r) key \(j)")
                 }

@@ -72,7 +72,8 @@ struct WorkCountTests {
 
     @Test func splitKeys_readKeysAndValuesOnceForTheWholeGroup() {
         let shape = AttentionShape(
-            batch: 2, heads: 8, keyValueHeads: 2, queryLength: 1, keyLength: 96, headSize: 4, valueHeadSize: 6)
+            batch: 2, heads: 8, keyValueHeads: 2, queryLength: 1, keyLength: 96, headSize: 4,
+            valueHeadSize: 6)
         let bytes = WorkCount.trafficBytes(
             shape, mask: .causal, pass: .forward, algorithm: .flashAttention2,
             sizes: TileSizes(queries: 16, keys: 8), scalarSize: 4, keyLengths: [96, 40])
