@@ -120,8 +120,8 @@ def markdown(facts, rows, charts_made):
         for dtype, bound in facts["bounds"].items())
     text = [
         "# fattn and its peers on the CPU", "", *origin(facts), f"{versions}.", "",
-        f"The same inputs for all, from N(0, 1); {facts['rounds']} rounds in which the contestants take turns "
-        "(more where they disagree, fewer where time was short), at least "
+        f"The same inputs for all, from N(0, 1); {facts['rounds']} rounds in which the contestants take "
+        "turns (more where they disagree, fewer where time was short), at least "
         f"{facts['seconds_a_round']} s and one run each; the median of the rounds' medians. Every result "
         "is compared first with that of fattn in F32, which is itself held to an FP64 oracle in every turn; "
         f"bounds: {bounds}. What disagrees is not timed. Where a peer offers several ways, the fastest of "

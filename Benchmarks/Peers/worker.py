@@ -48,8 +48,8 @@ def _best_time(variant):
 
 
 def _prepare(peer, case, inputs, reference):
-    """Sets up, from files of the inputs and of the right answer, the fastest of a peer's variants whose result
-    is right: that, and what is said of it."""
+    """Sets up, from files of the inputs and of the right answer, the fastest of a peer's variants whose
+    result is right: that, and what is said of it."""
     inputs, reference = tensors.read(inputs), tensors.read(reference)
     best, seen, faults = None, [], []
     for variant in peer.variants(case, inputs):

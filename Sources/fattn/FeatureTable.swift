@@ -19,7 +19,8 @@ enum FeatureTable {
 
     private static let there = [
         "forward", "backward", "F32", "F64", "F16 and BF16", "any D and Dv", "Nq ≠ Nk",
-        "GQA and MQA (Hkv < H)", "causal, bottom-right or top-left", "seqused_k", "layouts bhnd and bnhd", "GEMM by simd or openblas",
+        "GQA and MQA (Hkv < H)", "causal, bottom-right or top-left", "seqused_k",
+        "layouts bhnd and bnhd", "GEMM by simd or openblas",
         "bit-identical for any thread count",
     ]
     #if CUDA
