@@ -4,22 +4,25 @@
 /// `m` rows of A against `vectors` vectors of columns of B.
 @inline(__always)
 private func sweepRows<let vectors: Int>(
-    _ tile: RegisterTile<6, vectors>.Type, _ m: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator
+    _ tile: RegisterTile<6, vectors, Scalars>.Type, _ m: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<Scalar>, _ c: Accumulator
 ) {
     var r = 0
     while r + tileRows <= m {
-        RegisterTile<6, vectors>.multiply(k, a, b, c, row: r)
+        #if KERNEL_BF16
+        if c.accumulate { RegisterTile<6, vectors, Scalars>.ask(for: c, row: r) }
+        #endif
+        RegisterTile<6, vectors, Scalars>.multiply(k, a, b, c, row: r)
         r += tileRows
     }
     if r + 4 <= m {
-        RegisterTile<4, vectors>.multiply(k, a, b, c, row: r)
+        RegisterTile<4, vectors, Scalars>.multiply(k, a, b, c, row: r)
         r += 4
     }
     if r + 2 <= m {
-        RegisterTile<2, vectors>.multiply(k, a, b, c, row: r)
+        RegisterTile<2, vectors, Scalars>.multiply(k, a, b, c, row: r)
         r += 2
     }
-    if r < m { RegisterTile<1, vectors>.multiply(k, a, b, c, row: r) }
+    if r < m { RegisterTile<1, vectors, Scalars>.multiply(k, a, b, c, row: r) }
 }
 
 // One function a width, so that each register tile is compiled once and kept out of line. They take plain
@@ -34,7 +37,7 @@ func sweep4(
     _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
 ) {
     sweepRows(
-        RegisterTile<6, 4>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
+        RegisterTile<6, 4, Scalars>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
         Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
 }
@@ -47,7 +50,7 @@ func sweep2(
     _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
 ) {
     sweepRows(
-        RegisterTile<6, 2>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
+        RegisterTile<6, 2, Scalars>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
         Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
 }
@@ -59,7 +62,7 @@ func sweep1(
     _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
 ) {
     sweepRows(
-        RegisterTile<6, 1>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
+        RegisterTile<6, 1, Scalars>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
         Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
 }
@@ -67,7 +70,7 @@ func sweep1(
 /// One panel of B: `width ≤ panelWidth` columns, of which B and C hold whole vectors.
 @inline(__always)
 private func multiplyPanel(
-    _ m: Int, _ width: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator
+    _ m: Int, _ width: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<Scalar>, _ c: Accumulator
 ) {
     var b = b
     var c = c
@@ -100,12 +103,13 @@ private func multiplyPanel(
 /// A last panel whose columns do not end on a whole vector: B's panel is copied with padding, and the
 /// result takes the way through a buffer of `tileRows` rows, so that nothing beyond n is touched.
 @inline(__always)
-private func multiplyRaggedPanel(
-    _ m: Int, _ width: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator,
+private func multiplyRaggedPanel<B: Storage>(
+    _ storage: B.Type, _ m: Int, _ width: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>,
+    _ c: Accumulator,
     scratch: UnsafeMutablePointer<Scalar>
 ) {
     let panel = scratch + tileRows * panelWidth
-    copyPadded(rows: k, width, b, to: panel)
+    copyPadded(storage, rows: k, width, b, to: panel)
     let padded = Operand(memory: UnsafePointer(panel), row: panelWidth, column: 1)
     let buffer = Accumulator(memory: scratch, row: panelWidth, accumulate: false, rowScale: nil)
     var r = 0
@@ -123,115 +127,97 @@ private func multiplyRaggedPanel(
     }
 }
 
-/// B as it lies in memory, `[k][n]`.
-@inline(__always)
-private func multiplyInPlace(
-    _ m: Int, _ n: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator,
-    scratch: UnsafeMutablePointer<Scalar>
-) {
-    var column = 0
-    while column < n {
-        let width = min(panelWidth, n - column)
-        var bp = b
-        var cp = c
-        bp.memory += column
-        cp.memory += column
-        if width % lanes == 0 {
-            multiplyPanel(m, width, k, a, bp, cp)
-        } else {
-            multiplyRaggedPanel(m, width, k, a, bp, cp, scratch: scratch)
-        }
-        column += panelWidth
-    }
-}
-
-// The same for the first rows of a product with few, while B comes from memory. They return how many rows those are.
-
-@inline(__always)
-private func streamRows<let vectors: Int>(
-    _ tile: RegisterTile<4, vectors>.Type, _ m: Int, _ k: Int, _ a: Operand, _ b: Operand,
-    _ c: Accumulator, _ stream: RowStream
-) -> Int {
-    if m >= 4 {
-        RegisterTile<4, vectors>.multiply(k, a, b, c, row: 0, stream: stream)
-        return 4
-    }
-    if m >= 2 {
-        RegisterTile<2, vectors>.multiply(k, a, b, c, row: 0, stream: stream)
-        return 2
-    }
-    RegisterTile<1, vectors>.multiply(k, a, b, c, row: 0, stream: stream)
-    return 1
-}
-
-#if KERNEL_AVX512 || arch(arm64)
+/// B as it lies in memory, `[k][n]`; element (r, d) of A lies at `a[r · aRow + d · aColumn]`.
 @inline(never)
-func stream4(
-    _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
+func multiplyInPlace(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ ahead: UnsafePointer<Scalar>, _ width: Int
-) -> Int {
-    streamRows(
-        RegisterTile<4, 4>.self, m, k, Operand(memory: a, row: aRow, column: 1),
-        Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale),
-        RowStream(from: ahead, stride: bRow, width: width))
+    _ rowScale: UnsafePointer<Scalar>?, _ accumulate: Bool, _ scratch: UnsafeMutablePointer<Scalar>
+) {
+    let a = Operand(memory: a, row: aRow, column: aColumn)
+    var b = Operand(memory: b, row: bRow, column: 1)
+    var c = Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale)
+    var left = n
+    while left > 0 {
+        let width = min(panelWidth, left)
+        if width % lanes == 0 {
+            multiplyPanel(m, width, k, a, b, c)
+        } else {
+            multiplyRaggedPanel(Scalars.self, m, width, k, a, b, c, scratch: scratch)
+        }
+        b.memory += panelWidth
+        c.memory += panelWidth
+        left -= panelWidth
+    }
 }
+
+// Few rows of A, for which B passes by only once, perhaps from memory and in another type.
+
+/// `m` rows of A against `vectors` vectors of columns of B. The first rows ask for what comes next; the others for what
+/// they have already, which costs less than the loop without it.
+@inline(__always)
+private func streamRows<let vectors: Int, B: Storage>(
+    _ tile: RegisterTile<4, vectors, B>.Type, _ m: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>,
+    _ c: Accumulator, _ ahead: RowStream<B.Element>
+) {
+    var stream = ahead
+    var r = 0
+    while r < m {
+        if r + 4 <= m {
+            RegisterTile<4, vectors, B>.multiply(k, a, b, c, row: r, stream: stream)
+            r += 4
+        } else {
+            RegisterTile<1, vectors, B>.multiply(k, a, b, c, row: r, stream: stream)
+            r += 1
+        }
+        stream = RowStream(from: b.memory, stride: b.row, width: vectors * lanes)
+    }
+}
+
+// The width that is used most, and single vectors.
+#if KERNEL_AVX512 || arch(arm64)
+private typealias StreamTile<B: Storage> = RegisterTile<4, 4, B>
+#else
+private typealias StreamTile<B: Storage> = RegisterTile<4, 2, B>
 #endif
 
-@inline(never)
-func stream2(
-    _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
-    _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ ahead: UnsafePointer<Scalar>, _ width: Int
-) -> Int {
-    streamRows(
-        RegisterTile<4, 2>.self, m, k, Operand(memory: a, row: aRow, column: 1),
-        Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale),
-        RowStream(from: ahead, stride: bRow, width: width))
+/// B as it lies in memory. Each panel asks for its share of the rows that come next.
+@inline(__always)
+private func multiplyFewRows<B: Storage>(
+    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>,
+    _ c: Accumulator, scratch: UnsafeMutablePointer<Scalar>
+) {
+    let distance = RowStream<B.Element>.distance(n)
+    var (panelB, panelC) = (b, c)
+    var left = n
+    while left >= lanes {
+        let rowsAhead = distance + k * B.rowsOfStep * (n - left) / n
+        let ahead = RowStream(from: b.memory + rowsAhead * b.row, stride: b.row, width: n)
+        let width = left >= panelWidth ? panelWidth : lanes
+        if width == panelWidth {
+            streamRows(StreamTile<B>.self, m, k, a, panelB, panelC, ahead)
+        } else {
+            streamRows(RegisterTile<4, 1, B>.self, m, k, a, panelB, panelC, ahead)
+        }
+        panelB.memory += width
+        panelC.memory += width
+        left -= width
+    }
+    if left > 0 { multiplyRaggedPanel(storage, m, left, k, a, panelB, panelC, scratch: scratch) }
 }
 
-/// Few rows of A, for which B passes by only once: whole vectors of columns. Each panel asks for its share of the
-/// rows that come next.
+/// The same from the arguments of the table.
 @inline(__always)
-private func multiplyFewRows(
-    _ m: Int, _ n: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator
+private func multiplyFewRows<B: Storage>(
+    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer,
+    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
 ) {
-    let distance = RowStream.distance(n)
-    var (panelB, panelC) = (b, c)
-    var column = 0
-    while column < n {
-        let left = (n - column) / lanes
-        let ahead = b.memory + (distance + k * column / n) * b.row
-        var (vectors, done) = (1, 0)
-        if left >= 2 {
-            vectors = 2
-            #if KERNEL_AVX512 || arch(arm64)
-            if left >= 4 { vectors = 4 }
-            if vectors == 4 {
-                done = stream4(
-                    m, k, a.memory, a.row, panelB.memory, b.row, panelC.memory, c.row, c.accumulate, c.rowScale,
-                    ahead, n)
-            }
-            #endif
-            if vectors == 2 {
-                done = stream2(
-                    m, k, a.memory, a.row, panelB.memory, b.row, panelC.memory, c.row, c.accumulate, c.rowScale,
-                    ahead, n)
-            }
-        }
-        if done < m {
-            let rest = Operand(memory: a.memory + done * a.row, row: a.row, column: a.column)
-            var restC = panelC
-            restC.memory += done * c.row
-            restC.rowScale = c.rowScale.map { $0 + done }
-            multiplyPanel(m - done, vectors * lanes, k, rest, panelB, restC)
-        }
-        panelB.memory += vectors * lanes
-        panelC.memory += vectors * lanes
-        column += vectors * lanes
-    }
+    multiplyFewRows(
+        storage, m, n, k, Operand(memory: scalars(a), row: aRow, column: 1),
+        Operand(memory: b.assumingMemoryBound(to: B.Element.self), row: bRow, column: 1),
+        Accumulator(memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars)),
+        scratch: scalars(scratch))
 }
 
 /// S = Q Kᵀ over panels made by `packTransposed`.
@@ -257,16 +243,50 @@ func gemmNN(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    let a = Operand(memory: scalars(a), row: aRow, column: 1)
-    let b = Operand(memory: scalars(b), row: bRow, column: 1)
-    let c = Accumulator(
-        memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars))
-    if m <= 16 && n % lanes == 0 {
-        if m > 0 { multiplyFewRows(m, n, k, a, b, c) }
+    if m <= 16 {
+        multiplyFewRows(Scalars.self, m, n, k, a, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
     } else {
-        multiplyInPlace(m, n, k, a, b, c, scratch: scalars(scratch))
+        multiplyInPlace(
+            m, n, k, scalars(a), aRow, 1, scalars(b), bRow, scalars(c), cRow, rowScale.map(scalars), accumulate,
+            scalars(scratch))
     }
 }
+
+#if KERNEL_BF16
+
+/// O += P V with pairs of P and rows of V as they lie, for few rows of P.
+@inline(never)
+func gemmRows(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
+) {
+    multiplyFewRows(RowPairs.self, m, n, k, a, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
+}
+
+#elseif !KERNEL_F64
+
+/// O += P V with V in BF16, for few rows of P.
+@inline(never)
+func gemmNNBF16(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
+) {
+    multiplyFewRows(BFloat16s.self, m, n, k, a, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
+}
+
+/// The same with V in F16.
+@inline(never)
+func gemmNNF16(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
+) {
+    multiplyFewRows(Float16s.self, m, n, k, a, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
+}
+
+#endif
 
 /// dV += Pᵀ dO: A is stored `[k][m]`, and its rows are `aRow` apart.
 @inline(never)
@@ -276,9 +296,6 @@ func gemmTN(
     _ scratch: UnsafeMutableRawPointer
 ) {
     multiplyInPlace(
-        m, n, k, Operand(memory: scalars(a), row: 1, column: aRow),
-        Operand(memory: scalars(b), row: bRow, column: 1),
-        Accumulator(
-            memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars)),
-        scratch: scalars(scratch))
+        m, n, k, scalars(a), 1, aRow, scalars(b), bRow, scalars(c), cRow, rowScale.map(scalars), accumulate,
+        scalars(scratch))
 }

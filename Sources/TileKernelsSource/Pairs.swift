@@ -9,7 +9,8 @@ import TileKernelTable
 @inline(never)
 public func pairKernels() -> PairKernelTable {
     PairKernelTable(
-        gemmPacked: gemmPacked, gemmNN: gemmNN, gemmTN: gemmTN, packTransposed: packTransposed,
+        gemmPacked: gemmPacked, gemmNT: gemmNT, gemmNN: gemmNN, gemmRows: gemmRows, gemmTN: gemmTN,
+        packTransposed: packTransposed,
         exponentiatePairs: exponentiatePairs, probabilityPairs: probabilityPairs,
         scoreGradientPairs: scoreGradientPairs, pairRows: pairRows, roundPairs: roundPairs,
         allFinite: allFiniteBF16, multiplyAddLoop: multiplyAddLoop)

@@ -16,8 +16,8 @@ import CVectorInstructions
 @inline(__always) var panelWidth: Int { tileVectors * lanes }
 
 /// A matrix operand: element (r, c) lies at `memory[r · row + c · column]`.
-struct Operand {
-    var memory: UnsafePointer<Scalar>
+struct Operand<Element> {
+    var memory: UnsafePointer<Element>
     var row: Int
     var column: Int
 }
@@ -37,31 +37,26 @@ struct Accumulator {
 ///
 /// The old C enters at the end, not at the start: the sum over one tile is then rounded at the size of
 /// that tile's terms, and the correction of the online softmax costs one multiply-add.
-enum RegisterTile<let rows: Int, let vectors: Int> {
+enum RegisterTile<let rows: Int, let vectors: Int, B: Storage> {
     /// - Parameters:
-    ///   - b: `[k][vectors · lanes]`, each row readable to whole vectors.
+    ///   - b: `[k · B.rowsOfStep][vectors · lanes]`, each row readable to whole vectors.
     ///   - c: each row writable to whole vectors.
     ///   - row: the first row, of A and of C.
     ///   - stream: walks ahead, if B comes from memory.
     @inline(__always)
     static func multiply(
-        _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator, row: Int, stream: RowStream? = nil
+        _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>, _ c: Accumulator, row: Int,
+        stream: RowStream<B.Element>? = nil
     ) {
         var stream = stream
         var sum = InlineArray<rows, InlineArray<vectors, Vector>>(repeating: .init(repeating: .zero))
         var ak = a.memory + row * a.row
         var bk = b.memory
         let p = c.memory + row * c.row
-        #if KERNEL_BF16
-        // The sums may come from beyond the caches of the core (dQ): they are on their way while the products run.
-        if c.accumulate {
-            for r in 0..<rows { for v in 0..<vectors { vector_prefetch(p + r * c.row + v * lanes) } }
-        }
-        #endif
         for _ in 0..<k {
             var bv = InlineArray<vectors, Vector>(repeating: .zero)
-            for v in 0..<vectors { bv[unchecked: v] = load(bk + v * lanes) }
-            stream?.advance(vectors)
+            for v in 0..<vectors { bv[unchecked: v] = B.vector(bk + v * lanes, b.row) }
+            stream?.advance(vectors * lanes * B.rowsOfStep)
             for r in 0..<rows {
                 let x = broadcast(ak[r * a.row])
                 for v in 0..<vectors {
@@ -70,7 +65,7 @@ enum RegisterTile<let rows: Int, let vectors: Int> {
                 }
             }
             ak += a.column
-            bk += b.row
+            bk += B.rowsOfStep * b.row
         }
         if !c.accumulate {
             for r in 0..<rows {
@@ -92,5 +87,12 @@ enum RegisterTile<let rows: Int, let vectors: Int> {
                 }
             }
         }
+    }
+
+    /// Asks for what the products will be added to, which may lie beyond the caches of the core (dQ).
+    @inline(__always)
+    static func ask(for c: Accumulator, row: Int) {
+        let p = c.memory + row * c.row
+        for r in 0..<rows { for v in 0..<vectors { vector_prefetch(p + r * c.row + v * lanes) } }
     }
 }

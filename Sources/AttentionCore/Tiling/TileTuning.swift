@@ -56,6 +56,12 @@ package enum TileTuning {
         return KeySplits(tilesOfSplit: max(4, TilePlan.tiles(tiles, of: 64)))
     }
 
+    /// Whether a problem of decoding has so few rows that they are best taken as they lie: the queries of all heads that
+    /// share K and V.
+    package static func takesDots(_ shape: AttentionShape) -> Bool {
+        hasFewQueries(shape) && shape.queryLength * shape.groupSize < 16
+    }
+
     /// Whether a problem is one of decoding.
     package static func hasFewQueries(_ shape: AttentionShape) -> Bool { shape.queryLength <= 16 }
 }
