@@ -1,20 +1,30 @@
 // The block GEMMs around the register tile. B is walked in panels of `panelWidth` columns; for each panel
 // the rows of A pass by in groups of `tileRows`, so that the panel stays in the nearest cache.
 
-/// `m` rows of A against `vectors` vectors of columns of B.
+/// `m` rows of A against `vectors` vectors of columns of B, `rows` at a time.
+///
+/// - Parameters:
+///   - asksForA: whether A passes by only once, perhaps from memory.
 @inline(__always)
-private func sweepRows<let vectors: Int>(
-    _ tile: RegisterTile<6, vectors, Scalars>.Type, _ m: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<Scalar>, _ c: Accumulator
+private func sweepRows<let rows: Int, let vectors: Int>(
+    _ tile: RegisterTile<rows, vectors, Scalars>.Type, _ m: Int, _ k: Int, _ a: Operand<Scalar>,
+    _ b: Operand<Scalar>, _ c: Accumulator, _ asksForA: Bool
 ) {
     var r = 0
-    while r + tileRows <= m {
-        #if KERNEL_BF16
-        if c.accumulate { RegisterTile<6, vectors, Scalars>.ask(for: c, row: r) }
-        #endif
-        RegisterTile<6, vectors, Scalars>.multiply(k, a, b, c, row: r)
-        r += tileRows
+    while r + rows <= m {
+        if asksForA {
+            let next = a.memory + (r + RowStream<Scalar>.distance(k)) * a.row
+            RegisterTile<rows, vectors, Scalars>.multiply(
+                k, a, b, c, row: r, aheadOfA: RowStream(from: next, stride: a.row, width: k))
+        } else {
+            #if KERNEL_BF16
+            if c.accumulate { RegisterTile<rows, vectors, Scalars>.ask(for: c, row: r) }
+            #endif
+            RegisterTile<rows, vectors, Scalars>.multiply(k, a, b, c, row: r)
+        }
+        r += rows
     }
-    if r + 4 <= m {
+    while r + 4 <= m {
         RegisterTile<4, vectors, Scalars>.multiply(k, a, b, c, row: r)
         r += 4
     }
@@ -34,12 +44,12 @@ private func sweepRows<let vectors: Int>(
 func sweep4(
     _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ asksForA: Bool
 ) {
     sweepRows(
         RegisterTile<6, 4, Scalars>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale), asksForA)
 }
 #endif
 
@@ -47,30 +57,38 @@ func sweep4(
 func sweep2(
     _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ asksForA: Bool
 ) {
     sweepRows(
         RegisterTile<6, 2, Scalars>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale), asksForA)
 }
+
+// With a single vector, the dot product of pairs has to wait for the sums before unless there are more rows.
+#if KERNEL_BF16
+private typealias SingleVectorTile = RegisterTile<12, 1, Scalars>
+#else
+private typealias SingleVectorTile = RegisterTile<6, 1, Scalars>
+#endif
 
 @inline(never)
 func sweep1(
     _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ asksForA: Bool
 ) {
     sweepRows(
-        RegisterTile<6, 1, Scalars>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
+        SingleVectorTile.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale), asksForA)
 }
 
 /// One panel of B: `width ≤ panelWidth` columns, of which B and C hold whole vectors.
 @inline(__always)
 private func multiplyPanel(
-    _ m: Int, _ width: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<Scalar>, _ c: Accumulator
+    _ m: Int, _ width: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<Scalar>, _ c: Accumulator,
+    asksForA: Bool = false
 ) {
     var b = b
     var c = c
@@ -81,18 +99,21 @@ private func multiplyPanel(
         if left >= 4 { vectors = 4 } else if left >= 2 { vectors = 2 }
         if vectors == 4 {
             sweep4(
-                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale,
+                asksForA)
         }
         #else
         if left >= 2 { vectors = 2 }
         #endif
         if vectors == 2 {
             sweep2(
-                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale,
+                asksForA)
         }
         if vectors == 1 {
             sweep1(
-                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale,
+                asksForA)
         }
         b.memory += vectors * lanes
         c.memory += vectors * lanes
@@ -209,12 +230,12 @@ private func multiplyFewRows<B: Storage>(
 /// The same from the arguments of the table.
 @inline(__always)
 private func multiplyFewRows<B: Storage>(
-    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer,
-    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ aColumn: Int,
+    _ b: UnsafeRawPointer, _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
     multiplyFewRows(
-        storage, m, n, k, Operand(memory: scalars(a), row: aRow, column: 1),
+        storage, m, n, k, Operand(memory: scalars(a), row: aRow, column: aColumn),
         Operand(memory: b.assumingMemoryBound(to: B.Element.self), row: bRow, column: 1),
         Accumulator(memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars)),
         scratch: scalars(scratch))
@@ -231,8 +252,26 @@ func gemmPacked(
     while column < n {
         let panel = Operand(memory: scalars(b) + column * k, row: panelWidth, column: 1)
         let to = Accumulator(memory: scalars(c) + column, row: cRow, accumulate: false, rowScale: nil)
-        multiplyPanel(m, min(panelWidth, n - column), k, a, panel, to)
+        multiplyPanel(m, min(panelWidth, n - column), k, a, panel, to, asksForA: n <= panelWidth)
         column += panelWidth
+    }
+}
+
+/// C = keep C + A B; element (r, d) of A lies at `a[r · aRow + d · aColumn]`. Up to a panel's worth of rows, B is taken
+/// to pass by only once.
+@inline(never)
+func multiply(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ aColumn: Int, _ b: UnsafeRawPointer,
+    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
+) {
+    if m <= panelWidth {
+        multiplyFewRows(
+            Scalars.self, m, n, k, a, aRow, aColumn, b, bRow, c, cRow, rowScale, accumulate, scratch)
+    } else {
+        multiplyInPlace(
+            m, n, k, scalars(a), aRow, aColumn, scalars(b), bRow, scalars(c), cRow, rowScale.map(scalars),
+            accumulate, scalars(scratch))
     }
 }
 
@@ -243,13 +282,7 @@ func gemmNN(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    if m <= 16 {
-        multiplyFewRows(Scalars.self, m, n, k, a, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
-    } else {
-        multiplyInPlace(
-            m, n, k, scalars(a), aRow, 1, scalars(b), bRow, scalars(c), cRow, rowScale.map(scalars), accumulate,
-            scalars(scratch))
-    }
+    multiply(m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
 }
 
 #if KERNEL_BF16
@@ -261,7 +294,7 @@ func gemmRows(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    multiplyFewRows(RowPairs.self, m, n, k, a, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
+    multiplyFewRows(RowPairs.self, m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
 }
 
 #elseif !KERNEL_F64
@@ -273,7 +306,7 @@ func gemmNNBF16(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    multiplyFewRows(BFloat16s.self, m, n, k, a, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
+    multiplyFewRows(BFloat16s.self, m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
 }
 
 /// The same with V in F16.
@@ -283,7 +316,7 @@ func gemmNNF16(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    multiplyFewRows(Float16s.self, m, n, k, a, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
+    multiplyFewRows(Float16s.self, m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
 }
 
 #endif
@@ -295,7 +328,5 @@ func gemmTN(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    multiplyInPlace(
-        m, n, k, scalars(a), 1, aRow, scalars(b), bRow, scalars(c), cRow, rowScale.map(scalars), accumulate,
-        scalars(scratch))
+    multiply(m, n, k, a, 1, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
 }
