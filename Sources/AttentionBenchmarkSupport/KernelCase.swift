@@ -51,6 +51,13 @@ struct KernelCases {
             AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize)
     }
 
+    /// Br and Bc for decoding.
+    var decodingSizes: TileSizes {
+        TileTuning.sizes(
+            AttentionShape(batch: 1, heads: 32, keyValueHeads: 8, queryLength: 1, keyLength: 16384, headSize: 128),
+            AttentionOptions(algorithm: .flashAttention2), .forward, scalarSize: table.scalarSize)
+    }
+
     /// A row length of a destination that the kernel writes in whole panels.
     func padded(_ n: Int) -> Int { (n + table.panelWidth - 1) / table.panelWidth * table.panelWidth }
 

@@ -21,10 +21,11 @@ package final class CPUAttention<Element: CPUElement>: AttentionBackend {
             var context = CPUContext(
                 shape: shape, mask: options.mask, softmaxScale: scale, tiles: tiles,
                 keySplits: TileTuning.keySplits(shape, options.algorithm, pass, tiles),
+                takesDots: blas == nil && TileTuning.takesDots(shape),
                 threads: threads, team: team, kernels: kernels, conversion: Element.conversion(kernelSet),
                 blas: blas)
             // FlashAttention-2 alone is written for pairs.
-            if options.algorithm == .flashAttention2, blas == nil, context.keySplits == nil {
+            if options.algorithm == .flashAttention2, blas == nil {
                 context.pairs = Element.pairKernels(kernelSet)
             }
             // No memory for workers that would find nothing to do.
@@ -120,11 +121,10 @@ package struct ForwardRun<Element: CPUElement> {
         case .naive: WorkspaceLayout(NaiveForward<Element>.self, context)
         case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxForward<Element>.self, context)
         case .flashAttention1: WorkspaceLayout(FlashAttention1Forward<Element>.self, context)
-        case .flashAttention2 where context.keySplits != nil:
-            WorkspaceLayout(SplitKeysForward<Element>.self, context)
         case .flashAttention2 where context.pairs != nil:
-            WorkspaceLayout(FlashAttention2PairsForward.self, context)
-        case .flashAttention2: WorkspaceLayout(FlashAttention2Forward<Element>.self, context)
+            flashAttention2Layout(PairDotRows.self, PairPanelRows.self, context)
+        case .flashAttention2:
+            flashAttention2Layout(DotRows<Element>.self, PanelRows<Element>.self, context)
         }
     }
 
@@ -134,15 +134,35 @@ package struct ForwardRun<Element: CPUElement> {
             case .naive: NaiveForward.run(context, operands, memory)
             case .onlineSoftmax: OnlineSoftmaxForward.run(context, operands, memory)
             case .flashAttention1: FlashAttention1Forward.run(context, operands, memory)
-            case .flashAttention2 where context.keySplits != nil:
-                SplitKeysForward.run(context, operands, memory)
             case .flashAttention2:
                 if context.pairs != nil, let operands = operands as? ForwardOperands<BFloat16> {
-                    FlashAttention2PairsForward.run(context, operands, memory)
+                    flashAttention2(PairDotRows.self, PairPanelRows.self, operands)
                 } else {
-                    FlashAttention2Forward.run(context, operands, memory)
+                    flashAttention2(DotRows<Element>.self, PanelRows<Element>.self, operands)
                 }
             }
+        }
+    }
+
+    // FlashAttention-2 with few rows as they lie, or with rows in panels; the keys are split, or they are not.
+
+    private static func flashAttention2Layout<Dots: ForwardRows, Panels: ForwardRows>(
+        _ dots: Dots.Type, _ panels: Panels.Type, _ c: CPUContext
+    ) -> WorkspaceLayout {
+        if c.keySplits == nil { return WorkspaceLayout(FlashAttention2Forward<Panels>.self, c) }
+        return c.takesDots
+            ? WorkspaceLayout(SplitKeysForward<Dots>.self, c) : WorkspaceLayout(SplitKeysForward<Panels>.self, c)
+    }
+
+    private func flashAttention2<Dots: ForwardRows, Panels: ForwardRows>(
+        _ dots: Dots.Type, _ panels: Panels.Type, _ operands: ForwardOperands<Dots.Element>
+    ) where Dots.Element == Panels.Element {
+        if context.keySplits == nil {
+            FlashAttention2Forward<Panels>.run(context, operands, memory)
+        } else if context.takesDots {
+            SplitKeysForward<Dots>.run(context, operands, memory)
+        } else {
+            SplitKeysForward<Panels>.run(context, operands, memory)
         }
     }
 }

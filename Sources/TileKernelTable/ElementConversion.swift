@@ -1,4 +1,5 @@
-/// The micro-kernels that turn blocks of a 16-bit type into Float and back, for one instruction set.
+/// The micro-kernels that turn blocks of a 16-bit type into Float and back, or multiply with them as they lie, for
+/// one instruction set.
 ///
 /// They stand beside the `TileKernelTable` of Float, by the same rules.
 public struct ElementConversion: Sendable {
@@ -14,10 +15,19 @@ public struct ElementConversion: Sendable {
     public var widen: Convert
     /// From Float to the nearest value of the 16-bit type, the even one of two.
     public var round: Convert
+    /// C = A Bᵀ for few rows of A: A and C are Float, B rows of the type as they lie.
+    public var gemmNT: TileKernelTable.ScoreGEMM
+    /// C = keep C + A B for few rows of A, with B as above.
+    public var gemmNN: TileKernelTable.GEMM
 
-    /// A pair of conversions.
-    public init(widen: @escaping Convert, round: @escaping Convert) {
+    /// A table with every entry.
+    public init(
+        widen: @escaping Convert, round: @escaping Convert, gemmNT: @escaping TileKernelTable.ScoreGEMM,
+        gemmNN: @escaping TileKernelTable.GEMM
+    ) {
         self.widen = widen
         self.round = round
+        self.gemmNT = gemmNT
+        self.gemmNN = gemmNN
     }
 }

@@ -31,8 +31,12 @@ public struct PairKernelTable: Sendable {
 
     /// C = A Bᵀ over panels of pairs along the rows of both.
     public var gemmPacked: TileKernelTable.PackedGEMM
+    /// C = A Bᵀ for few rows, with pairs along the rows of both as they lie.
+    public var gemmNT: TileKernelTable.ScoreGEMM
     /// C = keep C + A B: pairs along the rows of A and down the columns of B.
     public var gemmNN: TileKernelTable.GEMM
+    /// The same for few rows of A, with rows of BF16 in B, as they lie: two for each pair of A.
+    public var gemmRows: TileKernelTable.GEMM
     /// C = keep C + Aᵀ B: pairs down the columns of both.
     public var gemmTN: TileKernelTable.GEMM
     /// Rows of pairs into the panels of `gemmPacked`.
@@ -55,7 +59,8 @@ public struct PairKernelTable: Sendable {
 
     /// A table with every entry.
     public init(
-        gemmPacked: @escaping TileKernelTable.PackedGEMM, gemmNN: @escaping TileKernelTable.GEMM,
+        gemmPacked: @escaping TileKernelTable.PackedGEMM, gemmNT: @escaping TileKernelTable.ScoreGEMM,
+        gemmNN: @escaping TileKernelTable.GEMM, gemmRows: @escaping TileKernelTable.GEMM,
         gemmTN: @escaping TileKernelTable.GEMM, packTransposed: @escaping TileKernelTable.PackTransposed,
         exponentiatePairs: @escaping TileKernelTable.ExponentiateColumns,
         probabilityPairs: @escaping ProbabilityPairs, scoreGradientPairs: @escaping ScoreGradientPairs,
@@ -63,7 +68,9 @@ public struct PairKernelTable: Sendable {
         multiplyAddLoop: @escaping TileKernelTable.MultiplyAddLoop
     ) {
         self.gemmPacked = gemmPacked
+        self.gemmNT = gemmNT
         self.gemmNN = gemmNN
+        self.gemmRows = gemmRows
         self.gemmTN = gemmTN
         self.packTransposed = packTransposed
         self.exponentiatePairs = exponentiatePairs

@@ -7,24 +7,20 @@ import TileKernelTable
 
 /// F16 of this instruction set.
 @inline(never)
-public func float16Conversion() -> ElementConversion { ElementConversion(widen: widenF16, round: roundF16) }
+public func float16Conversion() -> ElementConversion {
+    ElementConversion(widen: widenF16, round: roundF16, gemmNT: gemmNTF16, gemmNN: gemmNNF16)
+}
 
 /// BF16 of this instruction set.
 @inline(never)
-public func bfloat16Conversion() -> ElementConversion { ElementConversion(widen: widenBF16, round: roundBF16) }
-
-@inline(__always)
-private func halves(_ p: UnsafeRawPointer) -> UnsafePointer<UInt16> { p.assumingMemoryBound(to: UInt16.self) }
-
-@inline(__always)
-private func halves(_ p: UnsafeMutableRawPointer) -> UnsafeMutablePointer<UInt16> {
-    p.assumingMemoryBound(to: UInt16.self)
+public func bfloat16Conversion() -> ElementConversion {
+    ElementConversion(widen: widenBF16, round: roundBF16, gemmNT: gemmNTBF16, gemmNN: gemmNNBF16)
 }
 
 /// A widened operand may come from memory: see `RowStream`.
 @inline(__always)
 private func askAhead(_ row: UnsafePointer<UInt16>, _ stride: Int, _ n: Int) {
-    let ahead = row + RowStream.distance(n) * stride
+    let ahead = row + RowStream<UInt16>.distance(n) * stride
     var c = 0
     while c < n {
         prefetch_line(ahead + c)

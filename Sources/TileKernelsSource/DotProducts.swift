@@ -2,7 +2,7 @@
 // cost more than the product: dot products of rows as they lie, as many at once as a vector has lanes.
 
 /// `rows` rows of Q against `keys` rows of K, each product summed in a vector of its own.
-enum DotTile<let rows: Int, let keys: Int> {
+enum DotTile<let rows: Int, let keys: Int, B: Storage> {
     /// - Parameters:
     ///   - k: as many as a vector has lanes, or more.
     ///   - last: the last key there is; those beyond repeat it.
@@ -10,18 +10,18 @@ enum DotTile<let rows: Int, let keys: Int> {
     ///   - ahead: the rows of K to ask for; those that are here where nothing is to be asked for.
     @inline(__always)
     static func multiply(
-        _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ b: UnsafePointer<Scalar>, _ bRow: Int,
-        last: Int, into sums: inout VectorBlock, at first: Int, ahead: UnsafePointer<Scalar>
+        _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ b: UnsafePointer<B.Element>, _ bRow: Int,
+        last: Int, into sums: inout VectorBlock, at first: Int, ahead: UnsafePointer<B.Element>
     ) {
         var stream = RowStream(from: ahead, stride: bRow, width: k)
         var sum = InlineArray<rows, InlineArray<keys, Vector>>(repeating: .init(repeating: .zero))
         var d = 0
         while d + lanes <= k {
-            stream.advance(keys)
+            stream.advance(keys * lanes)
             for j in 0..<keys {
-                let y = load(b + min(j, last) * bRow + d)
+                let y = B.vector(b + min(j, last) * bRow + d, bRow)
                 for r in 0..<rows {
-                    sum[unchecked: r][unchecked: j] = fma(
+                    sum[unchecked: r][unchecked: j] = multiplyAdd(
                         load(a + r * aRow + d), y, sum[unchecked: r][unchecked: j])
                 }
             }
@@ -32,10 +32,10 @@ enum DotTile<let rows: Int, let keys: Int> {
             let (tail, added) = (k - lanes, Scalar(d - (k - lanes)))
             let isNew = laneNumbers .>= added
             for j in 0..<keys {
-                let y = Vector.zero.replacing(with: load(b + min(j, last) * bRow + tail), where: isNew)
+                let y = Vector.zero.replacing(with: B.vector(b + min(j, last) * bRow + tail, bRow), where: isNew)
                 for r in 0..<rows {
                     let x = Vector.zero.replacing(with: load(a + r * aRow + tail), where: isNew)
-                    sum[unchecked: r][unchecked: j] = fma(x, y, sum[unchecked: r][unchecked: j])
+                    sum[unchecked: r][unchecked: j] = multiplyAdd(x, y, sum[unchecked: r][unchecked: j])
                 }
             }
         }
@@ -71,35 +71,35 @@ private func horizontalSums(_ vectors: VectorBlock) -> Vector {
 
 // Several rows share each vector of K that is loaded; a row of its own takes a whole vector's worth of keys, some at
 // a time. In both cases there are `lanes` products.
-#if KERNEL_F32 && KERNEL_AVX512
-private typealias RowsTile = DotTile<4, 4>
+#if !KERNEL_F64 && KERNEL_AVX512
+private typealias RowsTile<B: Storage> = DotTile<4, 4, B>
 @inline(__always) private var rowsOfTile: Int { 4 }
 #elseif (KERNEL_F64 && KERNEL_AVX512) || (KERNEL_F32 && KERNEL_AVX2)
-private typealias RowsTile = DotTile<2, 4>
+private typealias RowsTile<B: Storage> = DotTile<2, 4, B>
 @inline(__always) private var rowsOfTile: Int { 2 }
 #elseif KERNEL_F64 && !KERNEL_AVX2
-private typealias RowsTile = DotTile<2, 1>
+private typealias RowsTile<B: Storage> = DotTile<2, 1, B>
 @inline(__always) private var rowsOfTile: Int { 2 }
 #else
-private typealias RowsTile = DotTile<2, 2>
+private typealias RowsTile<B: Storage> = DotTile<2, 2, B>
 @inline(__always) private var rowsOfTile: Int { 2 }
 #endif
 #if KERNEL_F64 && !KERNEL_AVX512 && !KERNEL_AVX2
-private typealias RowTile = DotTile<1, 2>
+private typealias RowTile<B: Storage> = DotTile<1, 2, B>
 #else
-private typealias RowTile = DotTile<1, 4>
+private typealias RowTile<B: Storage> = DotTile<1, 4, B>
 #endif
 @inline(__always) private var keysOfTile: Int { lanes / rowsOfTile }
 @inline(__always) private var keysOfRow: Int { min(lanes, 4) }
 
 /// `rowsOfTile` rows against `count ≤ keysOfTile` keys.
-@inline(never)
-func dotRows(
-    _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ b: UnsafePointer<Scalar>, _ bRow: Int,
-    _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int, _ count: Int, _ ahead: UnsafePointer<Scalar>
+@inline(__always)
+private func dotRows<B: Storage>(
+    _ storage: B.Type, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ b: UnsafePointer<B.Element>,
+    _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int, _ count: Int, _ ahead: UnsafePointer<B.Element>
 ) {
     var sums = zeroBlock
-    RowsTile.multiply(k, a, aRow, b, bRow, last: count - 1, into: &sums, at: 0, ahead: ahead)
+    RowsTile<B>.multiply(k, a, aRow, b, bRow, last: count - 1, into: &sums, at: 0, ahead: ahead)
     let dots = horizontalSums(sums)
     if count == keysOfTile {
         // Constant lanes, which become one store a row; a lane of a variable number goes through memory.
@@ -114,16 +114,16 @@ func dotRows(
 }
 
 /// One row against `count ≤ lanes` keys.
-@inline(never)
-func dotRow(
-    _ k: Int, _ a: UnsafePointer<Scalar>, _ b: UnsafePointer<Scalar>, _ bRow: Int,
-    _ c: UnsafeMutablePointer<Scalar>, _ count: Int, _ ahead: UnsafePointer<Scalar>
+@inline(__always)
+private func dotRow<B: Storage>(
+    _ storage: B.Type, _ k: Int, _ a: UnsafePointer<Scalar>, _ b: UnsafePointer<B.Element>, _ bRow: Int,
+    _ c: UnsafeMutablePointer<Scalar>, _ count: Int, _ ahead: UnsafePointer<B.Element>
 ) {
     var sums = zeroBlock
     var j = 0
     while j < count {
         let last = min(count - j, keysOfRow) - 1
-        RowTile.multiply(
+        RowTile<B>.multiply(
             k, a, 0, b + j * bRow, bRow, last: last, into: &sums, at: j, ahead: ahead + j * bRow)
         j += keysOfRow
     }
@@ -132,48 +132,122 @@ func dotRow(
 }
 
 /// The same for rows shorter than a vector, one product at a time.
-@inline(never)
-func dotShort(
-    _ k: Int, _ a: UnsafePointer<Scalar>, _ b: UnsafePointer<Scalar>, _ bRow: Int,
+@inline(__always)
+private func dotShort<B: Storage>(
+    _ storage: B.Type, _ k: Int, _ a: UnsafePointer<Scalar>, _ b: UnsafePointer<B.Element>, _ bRow: Int,
     _ c: UnsafeMutablePointer<Scalar>, _ count: Int
 ) {
     let x = load(a, count: k, fill: 0)
-    for j in 0..<count { c[j] = horizontalSum(x * load(b + j * bRow, count: k, fill: 0)) }
+    for j in 0..<count {
+        c[j] = horizontalSum(multiplyAdd(x, B.vector(b + j * bRow, bRow, count: k), Vector.zero))
+    }
 }
 
-/// S = Q Kᵀ with K `[n][k]` as it lies in memory. A vector's worth of keys meets all rows before the next, so that
-/// K is read from memory once.
-@inline(never)
-func gemmNT(
-    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
-    _ c: UnsafeMutableRawPointer, _ cRow: Int
-) {
-    guard k >= lanes else {
-        for r in 0..<m { dotShort(k, scalars(a) + r * aRow, scalars(b), bRow, scalars(c) + r * cRow, n) }
-        return
-    }
+/// S = Q Kᵀ with K `[n][k]` as it lies, for whole groups of `rowsOfTile` rows of Q; returns how many rows those are. A
+/// vector's worth of keys meets all of them before the next, so that K is read from memory once.
+@inline(__always)
+private func dotGroups<B: Storage>(
+    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
+    _ b: UnsafePointer<B.Element>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int
+) -> Int {
+    guard k >= lanes && m >= rowsOfTile else { return 0 }
     var j = 0
     while j < n {
-        let (width, keys, to) = (min(lanes, n - j), scalars(b) + j * bRow, scalars(c) + j)
-        var ahead = keys + RowStream.distance(k) * bRow
+        let (end, keys) = (min(j + lanes, n), b + j * bRow)
+        var ahead = keys + RowStream<B.Element>.distance(k) * bRow
         var r = 0
         while r + rowsOfTile <= m {
-            var i = 0
-            while i < width {
+            var i = j
+            while i < end {
                 dotRows(
-                    k, scalars(a) + r * aRow, aRow, keys + i * bRow, bRow, to + r * cRow + i, cRow,
-                    min(keysOfTile, width - i), ahead + i * bRow)
+                    storage, k, a + r * aRow, aRow, b + i * bRow, bRow, c + r * cRow + i, cRow,
+                    min(keysOfTile, end - i), ahead + (i - j) * bRow)
                 i += keysOfTile
             }
             r += rowsOfTile
             ahead = keys
         }
-        while r < m {
-            dotRow(
-                k, scalars(a) + r * aRow, keys, bRow, to + r * cRow, width, ahead)
-            r += 1
-            ahead = keys
+        j = end
+    }
+    return m / rowsOfTile * rowsOfTile
+}
+
+/// The same for the rows that are left, from row `first` on. If they are all, they ask for what comes next.
+@inline(__always)
+private func dotRest<B: Storage>(
+    _ storage: B.Type, from first: Int, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
+    _ b: UnsafePointer<B.Element>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int
+) {
+    var distance = first == 0 ? RowStream<B.Element>.distance(k) : 0
+    for r in first..<m {
+        guard k >= lanes else {
+            dotShort(storage, k, a + r * aRow, b, bRow, c + r * cRow, n)
+            continue
         }
-        j += lanes
+        var j = 0
+        while j < n {
+            let keys = b + j * bRow
+            dotRow(
+                storage, k, a + r * aRow, keys, bRow, c + r * cRow + j, min(lanes, n - j), keys + distance * bRow)
+            j += lanes
+        }
+        distance = 0
     }
 }
+
+// For each way that K may lie, a function of each kind: out of line, so that all of it is inlined there.
+
+@inline(never)
+func gemmNT(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int
+) {
+    let done = dotGroups(Scalars.self, m, n, k, scalars(a), aRow, scalars(b), bRow, scalars(c), cRow)
+    dotRest(done, m, n, k, a, aRow, b, bRow, c, cRow)
+}
+
+@inline(never)
+func dotRest(
+    _ first: Int, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer,
+    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int
+) {
+    dotRest(Scalars.self, from: first, m, n, k, scalars(a), aRow, scalars(b), bRow, scalars(c), cRow)
+}
+
+#if !KERNEL_F64 && !KERNEL_BF16
+
+@inline(never)
+func gemmNTBF16(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int
+) {
+    let done = dotGroups(BFloat16s.self, m, n, k, scalars(a), aRow, halves(b), bRow, scalars(c), cRow)
+    dotRestBF16(done, m, n, k, a, aRow, b, bRow, c, cRow)
+}
+
+@inline(never)
+func dotRestBF16(
+    _ first: Int, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer,
+    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int
+) {
+    dotRest(BFloat16s.self, from: first, m, n, k, scalars(a), aRow, halves(b), bRow, scalars(c), cRow)
+}
+
+@inline(never)
+func gemmNTF16(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int
+) {
+    let done = dotGroups(Float16s.self, m, n, k, scalars(a), aRow, halves(b), bRow, scalars(c), cRow)
+    dotRestF16(done, m, n, k, a, aRow, b, bRow, c, cRow)
+}
+
+@inline(never)
+func dotRestF16(
+    _ first: Int, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer,
+    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int
+) {
+    dotRest(Float16s.self, from: first, m, n, k, scalars(a), aRow, halves(b), bRow, scalars(c), cRow)
+}
+
+#endif

@@ -1,25 +1,38 @@
 // The block GEMMs around the register tile. B is walked in panels of `panelWidth` columns; for each panel
 // the rows of A pass by in groups of `tileRows`, so that the panel stays in the nearest cache.
 
-/// `m` rows of A against `vectors` vectors of columns of B.
+/// `m` rows of A against `vectors` vectors of columns of B, `rows` at a time.
+///
+/// - Parameters:
+///   - asksForA: whether A passes by only once, perhaps from memory.
 @inline(__always)
-private func sweepRows<let vectors: Int>(
-    _ tile: RegisterTile<6, vectors>.Type, _ m: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator
+private func sweepRows<let rows: Int, let vectors: Int>(
+    _ tile: RegisterTile<rows, vectors, Scalars>.Type, _ m: Int, _ k: Int, _ a: Operand<Scalar>,
+    _ b: Operand<Scalar>, _ c: Accumulator, _ asksForA: Bool
 ) {
     var r = 0
-    while r + tileRows <= m {
-        RegisterTile<6, vectors>.multiply(k, a, b, c, row: r)
-        r += tileRows
+    while r + rows <= m {
+        if asksForA {
+            let next = a.memory + (r + RowStream<Scalar>.distance(k)) * a.row
+            RegisterTile<rows, vectors, Scalars>.multiply(
+                k, a, b, c, row: r, aheadOfA: RowStream(from: next, stride: a.row, width: k))
+        } else {
+            #if KERNEL_BF16
+            if c.accumulate { RegisterTile<rows, vectors, Scalars>.ask(for: c, row: r) }
+            #endif
+            RegisterTile<rows, vectors, Scalars>.multiply(k, a, b, c, row: r)
+        }
+        r += rows
     }
-    if r + 4 <= m {
-        RegisterTile<4, vectors>.multiply(k, a, b, c, row: r)
+    while r + 4 <= m {
+        RegisterTile<4, vectors, Scalars>.multiply(k, a, b, c, row: r)
         r += 4
     }
     if r + 2 <= m {
-        RegisterTile<2, vectors>.multiply(k, a, b, c, row: r)
+        RegisterTile<2, vectors, Scalars>.multiply(k, a, b, c, row: r)
         r += 2
     }
-    if r < m { RegisterTile<1, vectors>.multiply(k, a, b, c, row: r) }
+    if r < m { RegisterTile<1, vectors, Scalars>.multiply(k, a, b, c, row: r) }
 }
 
 // One function a width, so that each register tile is compiled once and kept out of line. They take plain
@@ -31,12 +44,12 @@ private func sweepRows<let vectors: Int>(
 func sweep4(
     _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ asksForA: Bool
 ) {
     sweepRows(
-        RegisterTile<6, 4>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
+        RegisterTile<6, 4, Scalars>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale), asksForA)
 }
 #endif
 
@@ -44,30 +57,38 @@ func sweep4(
 func sweep2(
     _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ asksForA: Bool
 ) {
     sweepRows(
-        RegisterTile<6, 2>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
+        RegisterTile<6, 2, Scalars>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale), asksForA)
 }
+
+// With a single vector, the dot product of pairs has to wait for the sums before unless there are more rows.
+#if KERNEL_BF16
+private typealias SingleVectorTile = RegisterTile<12, 1, Scalars>
+#else
+private typealias SingleVectorTile = RegisterTile<6, 1, Scalars>
+#endif
 
 @inline(never)
 func sweep1(
     _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ asksForA: Bool
 ) {
     sweepRows(
-        RegisterTile<6, 1>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
+        SingleVectorTile.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale), asksForA)
 }
 
 /// One panel of B: `width ≤ panelWidth` columns, of which B and C hold whole vectors.
 @inline(__always)
 private func multiplyPanel(
-    _ m: Int, _ width: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator
+    _ m: Int, _ width: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<Scalar>, _ c: Accumulator,
+    asksForA: Bool = false
 ) {
     var b = b
     var c = c
@@ -78,18 +99,21 @@ private func multiplyPanel(
         if left >= 4 { vectors = 4 } else if left >= 2 { vectors = 2 }
         if vectors == 4 {
             sweep4(
-                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale,
+                asksForA)
         }
         #else
         if left >= 2 { vectors = 2 }
         #endif
         if vectors == 2 {
             sweep2(
-                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale,
+                asksForA)
         }
         if vectors == 1 {
             sweep1(
-                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale,
+                asksForA)
         }
         b.memory += vectors * lanes
         c.memory += vectors * lanes
@@ -100,12 +124,13 @@ private func multiplyPanel(
 /// A last panel whose columns do not end on a whole vector: B's panel is copied with padding, and the
 /// result takes the way through a buffer of `tileRows` rows, so that nothing beyond n is touched.
 @inline(__always)
-private func multiplyRaggedPanel(
-    _ m: Int, _ width: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator,
+private func multiplyRaggedPanel<B: Storage>(
+    _ storage: B.Type, _ m: Int, _ width: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>,
+    _ c: Accumulator,
     scratch: UnsafeMutablePointer<Scalar>
 ) {
     let panel = scratch + tileRows * panelWidth
-    copyPadded(rows: k, width, b, to: panel)
+    copyPadded(storage, rows: k, width, b, to: panel)
     let padded = Operand(memory: UnsafePointer(panel), row: panelWidth, column: 1)
     let buffer = Accumulator(memory: scratch, row: panelWidth, accumulate: false, rowScale: nil)
     var r = 0
@@ -123,115 +148,97 @@ private func multiplyRaggedPanel(
     }
 }
 
-/// B as it lies in memory, `[k][n]`.
-@inline(__always)
-private func multiplyInPlace(
-    _ m: Int, _ n: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator,
-    scratch: UnsafeMutablePointer<Scalar>
-) {
-    var column = 0
-    while column < n {
-        let width = min(panelWidth, n - column)
-        var bp = b
-        var cp = c
-        bp.memory += column
-        cp.memory += column
-        if width % lanes == 0 {
-            multiplyPanel(m, width, k, a, bp, cp)
-        } else {
-            multiplyRaggedPanel(m, width, k, a, bp, cp, scratch: scratch)
-        }
-        column += panelWidth
-    }
-}
-
-// The same for the first rows of a product with few, while B comes from memory. They return how many rows those are.
-
-@inline(__always)
-private func streamRows<let vectors: Int>(
-    _ tile: RegisterTile<4, vectors>.Type, _ m: Int, _ k: Int, _ a: Operand, _ b: Operand,
-    _ c: Accumulator, _ stream: RowStream
-) -> Int {
-    if m >= 4 {
-        RegisterTile<4, vectors>.multiply(k, a, b, c, row: 0, stream: stream)
-        return 4
-    }
-    if m >= 2 {
-        RegisterTile<2, vectors>.multiply(k, a, b, c, row: 0, stream: stream)
-        return 2
-    }
-    RegisterTile<1, vectors>.multiply(k, a, b, c, row: 0, stream: stream)
-    return 1
-}
-
-#if KERNEL_AVX512 || arch(arm64)
+/// B as it lies in memory, `[k][n]`; element (r, d) of A lies at `a[r · aRow + d · aColumn]`.
 @inline(never)
-func stream4(
-    _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
+func multiplyInPlace(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ ahead: UnsafePointer<Scalar>, _ width: Int
-) -> Int {
-    streamRows(
-        RegisterTile<4, 4>.self, m, k, Operand(memory: a, row: aRow, column: 1),
-        Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale),
-        RowStream(from: ahead, stride: bRow, width: width))
+    _ rowScale: UnsafePointer<Scalar>?, _ accumulate: Bool, _ scratch: UnsafeMutablePointer<Scalar>
+) {
+    let a = Operand(memory: a, row: aRow, column: aColumn)
+    var b = Operand(memory: b, row: bRow, column: 1)
+    var c = Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale)
+    var left = n
+    while left > 0 {
+        let width = min(panelWidth, left)
+        if width % lanes == 0 {
+            multiplyPanel(m, width, k, a, b, c)
+        } else {
+            multiplyRaggedPanel(Scalars.self, m, width, k, a, b, c, scratch: scratch)
+        }
+        b.memory += panelWidth
+        c.memory += panelWidth
+        left -= panelWidth
+    }
 }
+
+// Few rows of A, for which B passes by only once, perhaps from memory and in another type.
+
+/// `m` rows of A against `vectors` vectors of columns of B. The first rows ask for what comes next; the others for what
+/// they have already, which costs less than the loop without it.
+@inline(__always)
+private func streamRows<let vectors: Int, B: Storage>(
+    _ tile: RegisterTile<4, vectors, B>.Type, _ m: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>,
+    _ c: Accumulator, _ ahead: RowStream<B.Element>
+) {
+    var stream = ahead
+    var r = 0
+    while r < m {
+        if r + 4 <= m {
+            RegisterTile<4, vectors, B>.multiply(k, a, b, c, row: r, stream: stream)
+            r += 4
+        } else {
+            RegisterTile<1, vectors, B>.multiply(k, a, b, c, row: r, stream: stream)
+            r += 1
+        }
+        stream = RowStream(from: b.memory, stride: b.row, width: vectors * lanes)
+    }
+}
+
+// The width that is used most, and single vectors.
+#if KERNEL_AVX512 || arch(arm64)
+private typealias StreamTile<B: Storage> = RegisterTile<4, 4, B>
+#else
+private typealias StreamTile<B: Storage> = RegisterTile<4, 2, B>
 #endif
 
-@inline(never)
-func stream2(
-    _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
-    _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ ahead: UnsafePointer<Scalar>, _ width: Int
-) -> Int {
-    streamRows(
-        RegisterTile<4, 2>.self, m, k, Operand(memory: a, row: aRow, column: 1),
-        Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale),
-        RowStream(from: ahead, stride: bRow, width: width))
+/// B as it lies in memory. Each panel asks for its share of the rows that come next.
+@inline(__always)
+private func multiplyFewRows<B: Storage>(
+    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>,
+    _ c: Accumulator, scratch: UnsafeMutablePointer<Scalar>
+) {
+    let distance = RowStream<B.Element>.distance(n)
+    var (panelB, panelC) = (b, c)
+    var left = n
+    while left >= lanes {
+        let rowsAhead = distance + k * B.rowsOfStep * (n - left) / n
+        let ahead = RowStream(from: b.memory + rowsAhead * b.row, stride: b.row, width: n)
+        let width = left >= panelWidth ? panelWidth : lanes
+        if width == panelWidth {
+            streamRows(StreamTile<B>.self, m, k, a, panelB, panelC, ahead)
+        } else {
+            streamRows(RegisterTile<4, 1, B>.self, m, k, a, panelB, panelC, ahead)
+        }
+        panelB.memory += width
+        panelC.memory += width
+        left -= width
+    }
+    if left > 0 { multiplyRaggedPanel(storage, m, left, k, a, panelB, panelC, scratch: scratch) }
 }
 
-/// Few rows of A, for which B passes by only once: whole vectors of columns. Each panel asks for its share of the
-/// rows that come next.
+/// The same from the arguments of the table.
 @inline(__always)
-private func multiplyFewRows(
-    _ m: Int, _ n: Int, _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator
+private func multiplyFewRows<B: Storage>(
+    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ aColumn: Int,
+    _ b: UnsafeRawPointer, _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
 ) {
-    let distance = RowStream.distance(n)
-    var (panelB, panelC) = (b, c)
-    var column = 0
-    while column < n {
-        let left = (n - column) / lanes
-        let ahead = b.memory + (distance + k * column / n) * b.row
-        var (vectors, done) = (1, 0)
-        if left >= 2 {
-            vectors = 2
-            #if KERNEL_AVX512 || arch(arm64)
-            if left >= 4 { vectors = 4 }
-            if vectors == 4 {
-                done = stream4(
-                    m, k, a.memory, a.row, panelB.memory, b.row, panelC.memory, c.row, c.accumulate, c.rowScale,
-                    ahead, n)
-            }
-            #endif
-            if vectors == 2 {
-                done = stream2(
-                    m, k, a.memory, a.row, panelB.memory, b.row, panelC.memory, c.row, c.accumulate, c.rowScale,
-                    ahead, n)
-            }
-        }
-        if done < m {
-            let rest = Operand(memory: a.memory + done * a.row, row: a.row, column: a.column)
-            var restC = panelC
-            restC.memory += done * c.row
-            restC.rowScale = c.rowScale.map { $0 + done }
-            multiplyPanel(m - done, vectors * lanes, k, rest, panelB, restC)
-        }
-        panelB.memory += vectors * lanes
-        panelC.memory += vectors * lanes
-        column += vectors * lanes
-    }
+    multiplyFewRows(
+        storage, m, n, k, Operand(memory: scalars(a), row: aRow, column: aColumn),
+        Operand(memory: b.assumingMemoryBound(to: B.Element.self), row: bRow, column: 1),
+        Accumulator(memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars)),
+        scratch: scalars(scratch))
 }
 
 /// S = Q Kᵀ over panels made by `packTransposed`.
@@ -245,8 +252,26 @@ func gemmPacked(
     while column < n {
         let panel = Operand(memory: scalars(b) + column * k, row: panelWidth, column: 1)
         let to = Accumulator(memory: scalars(c) + column, row: cRow, accumulate: false, rowScale: nil)
-        multiplyPanel(m, min(panelWidth, n - column), k, a, panel, to)
+        multiplyPanel(m, min(panelWidth, n - column), k, a, panel, to, asksForA: n <= panelWidth)
         column += panelWidth
+    }
+}
+
+/// C = keep C + A B; element (r, d) of A lies at `a[r · aRow + d · aColumn]`. Up to a panel's worth of rows, B is taken
+/// to pass by only once.
+@inline(never)
+func multiply(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ aColumn: Int, _ b: UnsafeRawPointer,
+    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
+) {
+    if m <= panelWidth {
+        multiplyFewRows(
+            Scalars.self, m, n, k, a, aRow, aColumn, b, bRow, c, cRow, rowScale, accumulate, scratch)
+    } else {
+        multiplyInPlace(
+            m, n, k, scalars(a), aRow, aColumn, scalars(b), bRow, scalars(c), cRow, rowScale.map(scalars),
+            accumulate, scalars(scratch))
     }
 }
 
@@ -257,16 +282,44 @@ func gemmNN(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    let a = Operand(memory: scalars(a), row: aRow, column: 1)
-    let b = Operand(memory: scalars(b), row: bRow, column: 1)
-    let c = Accumulator(
-        memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars))
-    if m <= 16 && n % lanes == 0 {
-        if m > 0 { multiplyFewRows(m, n, k, a, b, c) }
-    } else {
-        multiplyInPlace(m, n, k, a, b, c, scratch: scalars(scratch))
-    }
+    multiply(m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
 }
+
+#if KERNEL_BF16
+
+/// O += P V with pairs of P and rows of V as they lie, for few rows of P.
+@inline(never)
+func gemmRows(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
+) {
+    multiplyFewRows(RowPairs.self, m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
+}
+
+#elseif !KERNEL_F64
+
+/// O += P V with V in BF16, for few rows of P.
+@inline(never)
+func gemmNNBF16(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
+) {
+    multiplyFewRows(BFloat16s.self, m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
+}
+
+/// The same with V in F16.
+@inline(never)
+func gemmNNF16(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
+    _ scratch: UnsafeMutableRawPointer
+) {
+    multiplyFewRows(Float16s.self, m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
+}
+
+#endif
 
 /// dV += Pᵀ dO: A is stored `[k][m]`, and its rows are `aRow` apart.
 @inline(never)
@@ -275,10 +328,5 @@ func gemmTN(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    multiplyInPlace(
-        m, n, k, Operand(memory: scalars(a), row: 1, column: aRow),
-        Operand(memory: scalars(b), row: bRow, column: 1),
-        Accumulator(
-            memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars)),
-        scratch: scalars(scratch))
+    multiply(m, n, k, a, 1, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
 }

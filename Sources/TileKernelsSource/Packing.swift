@@ -9,18 +9,21 @@ func scalars(_ p: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Scalar> {
     p.assumingMemoryBound(to: Scalar.self)
 }
 
-/// Copies `[rows][width]` of `b`, `width ≤ panelWidth`, to `[rows][panelWidth]`, zero up to whole vectors.
+/// Copies `[rows][width]` of `b`, `width ≤ panelWidth`, to `[rows][panelWidth]`, zero up to whole vectors; a row is
+/// what a step of a product takes.
 @inline(__always)
-func copyPadded(rows: Int, _ width: Int, _ b: Operand, to dst: UnsafeMutablePointer<Scalar>) {
+func copyPadded<B: Storage>(
+    _ storage: B.Type, rows: Int, _ width: Int, _ b: Operand<B.Element>, to dst: UnsafeMutablePointer<Scalar>
+) {
     for r in 0..<rows {
-        let from = b.memory + r * b.row
+        let from = b.memory + r * B.rowsOfStep * b.row
         let to = dst + r * panelWidth
         var c = 0
         while c + lanes <= width {
-            store(load(from + c), to + c)
+            store(B.vector(from + c, b.row), to + c)
             c += lanes
         }
-        if c < width { store(load(from + c, count: width - c, fill: 0), to + c) }
+        if c < width { store(B.vector(from + c, b.row, count: width - c), to + c) }
     }
 }
 

@@ -9,7 +9,8 @@ import TileKernelTable
 @inline(never)
 public func pairKernels() -> PairKernelTable {
     PairKernelTable(
-        gemmPacked: gemmPacked, gemmNN: gemmNN, gemmTN: gemmTN, packTransposed: packTransposed,
+        gemmPacked: gemmPacked, gemmNT: gemmNT, gemmNN: gemmNN, gemmRows: gemmRows, gemmTN: gemmTN,
+        packTransposed: packTransposed,
         exponentiatePairs: exponentiatePairs, probabilityPairs: probabilityPairs,
         scoreGradientPairs: scoreGradientPairs, pairRows: pairRows, roundPairs: roundPairs,
         allFinite: allFiniteBF16, multiplyAddLoop: multiplyAddLoop)
@@ -122,19 +123,26 @@ func scoreGradientPairs(
     }
 }
 
+/// The source may come from memory: see `RowStream`.
 @inline(never)
 func pairRows(
     _ m: Int, _ n: Int, _ src: UnsafeRawPointer, _ srcRow: Int, _ dst: UnsafeMutableRawPointer, _ dstRow: Int
 ) {
-    let source = src.assumingMemoryBound(to: UInt16.self)
-    let result = dst.assumingMemoryBound(to: UInt32.self)
+    var stream = RowStream(
+        from: halves(src) + RowStream<UInt16>.distance(n) * srcRow, stride: srcRow, width: n)
     for j in 0..<m / 2 {
-        let (a, b, to) = (source + 2 * j * srcRow, source + (2 * j + 1) * srcRow, result + j * dstRow)
-        for c in 0..<n { to[c] = UInt32(a[c]) | UInt32(b[c]) &<< 16 }
+        let (from, to) = (halves(src) + 2 * j * srcRow, scalars(dst) + j * dstRow)
+        var c = 0
+        while c + lanes <= n {
+            stream.advance(2 * lanes)
+            store(RowPairs.vector(from + c, srcRow), to + c)
+            c += lanes
+        }
+        if c < n { store(RowPairs.vector(from + c, srcRow, count: n - c), to + c, count: n - c) }
     }
     if m % 2 == 1 {
-        let (a, to) = (source + (m - 1) * srcRow, result + m / 2 * dstRow)
-        for c in 0..<n { to[c] = UInt32(a[c]) }
+        let (from, to) = (halves(src) + (m - 1) * srcRow, dst.assumingMemoryBound(to: UInt32.self) + m / 2 * dstRow)
+        for c in 0..<n { to[c] = UInt32(from[c]) }
     }
 }
 

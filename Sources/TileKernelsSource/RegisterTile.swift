@@ -16,8 +16,8 @@ import CVectorInstructions
 @inline(__always) var panelWidth: Int { tileVectors * lanes }
 
 /// A matrix operand: element (r, c) lies at `memory[r · row + c · column]`.
-struct Operand {
-    var memory: UnsafePointer<Scalar>
+struct Operand<Element> {
+    var memory: UnsafePointer<Element>
     var row: Int
     var column: Int
 }
@@ -37,41 +37,72 @@ struct Accumulator {
 ///
 /// The old C enters at the end, not at the start: the sum over one tile is then rounded at the size of
 /// that tile's terms, and the correction of the online softmax costs one multiply-add.
-enum RegisterTile<let rows: Int, let vectors: Int> {
+enum RegisterTile<let rows: Int, let vectors: Int, B: Storage> {
+    typealias Sums = InlineArray<rows, InlineArray<vectors, Vector>>
+
     /// - Parameters:
-    ///   - b: `[k][vectors · lanes]`, each row readable to whole vectors.
+    ///   - b: `[k · B.rowsOfStep][vectors · lanes]`, each row readable to whole vectors.
     ///   - c: each row writable to whole vectors.
     ///   - row: the first row, of A and of C.
     ///   - stream: walks ahead, if B comes from memory.
     @inline(__always)
     static func multiply(
-        _ k: Int, _ a: Operand, _ b: Operand, _ c: Accumulator, row: Int, stream: RowStream? = nil
+        _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>, _ c: Accumulator, row: Int,
+        stream: RowStream<B.Element>? = nil
     ) {
         var stream = stream
-        var sum = InlineArray<rows, InlineArray<vectors, Vector>>(repeating: .init(repeating: .zero))
-        var ak = a.memory + row * a.row
-        var bk = b.memory
-        let p = c.memory + row * c.row
-        #if KERNEL_BF16
-        // The sums may come from beyond the caches of the core (dQ): they are on their way while the products run.
-        if c.accumulate {
-            for r in 0..<rows { for v in 0..<vectors { vector_prefetch(p + r * c.row + v * lanes) } }
-        }
-        #endif
+        var sum = Sums(repeating: .init(repeating: .zero))
+        var (ak, bk) = (a.memory + row * a.row, b.memory)
         for _ in 0..<k {
-            var bv = InlineArray<vectors, Vector>(repeating: .zero)
-            for v in 0..<vectors { bv[unchecked: v] = load(bk + v * lanes) }
-            stream?.advance(vectors)
-            for r in 0..<rows {
-                let x = broadcast(ak[r * a.row])
-                for v in 0..<vectors {
-                    sum[unchecked: r][unchecked: v] = multiplyAdd(
-                        x, bv[unchecked: v], sum[unchecked: r][unchecked: v])
-                }
-            }
+            stream?.advance(vectors * lanes * B.rowsOfStep)
+            step(ak, a.row, bk, b.row, &sum)
             ak += a.column
-            bk += b.row
+            bk += B.rowsOfStep * b.row
         }
+        finish(sum, c, row: row)
+    }
+
+    /// The same with A from memory: its rows are asked for a vector at a time.
+    @inline(__always)
+    static func multiply(
+        _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>, _ c: Accumulator, row: Int,
+        aheadOfA: RowStream<Scalar>
+    ) {
+        var stream = aheadOfA
+        var sum = Sums(repeating: .init(repeating: .zero))
+        var (ak, bk) = (a.memory + row * a.row, b.memory)
+        var left = k
+        while left > 0 {
+            for _ in 0..<rows { stream.advance(lanes) }
+            for _ in 0..<min(left, lanes) {
+                step(ak, a.row, bk, b.row, &sum)
+                ak += a.column
+                bk += B.rowsOfStep * b.row
+            }
+            left -= lanes
+        }
+        finish(sum, c, row: row)
+    }
+
+    /// Adds the products of a column of A and a row of B.
+    @inline(__always)
+    private static func step(
+        _ a: UnsafePointer<Scalar>, _ aRow: Int, _ b: UnsafePointer<B.Element>, _ bRow: Int, _ sum: inout Sums
+    ) {
+        var row = InlineArray<vectors, Vector>(repeating: .zero)
+        for v in 0..<vectors { row[unchecked: v] = B.vector(b + v * lanes, bRow) }
+        for r in 0..<rows {
+            let x = broadcast(a[r * aRow])
+            for v in 0..<vectors {
+                sum[unchecked: r][unchecked: v] = multiplyAdd(x, row[unchecked: v], sum[unchecked: r][unchecked: v])
+            }
+        }
+    }
+
+    /// Writes what has been summed, or adds it to what is kept.
+    @inline(__always)
+    private static func finish(_ sum: Sums, _ c: Accumulator, row: Int) {
+        let p = c.memory + row * c.row
         if !c.accumulate {
             for r in 0..<rows {
                 for v in 0..<vectors { store(sum[unchecked: r][unchecked: v], p + r * c.row + v * lanes) }
@@ -92,5 +123,12 @@ enum RegisterTile<let rows: Int, let vectors: Int> {
                 }
             }
         }
+    }
+
+    /// Asks for what the products will be added to, which may lie beyond the caches of the core (dQ).
+    @inline(__always)
+    static func ask(for c: Accumulator, row: Int) {
+        let p = c.memory + row * c.row
+        for r in 0..<rows { for v in 0..<vectors { vector_prefetch(p + r * c.row + v * lanes) } }
     }
 }

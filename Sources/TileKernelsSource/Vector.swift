@@ -102,11 +102,11 @@ func fma(_ a: Scalar, _ b: Scalar, _ c: Scalar) -> Scalar {
 }
 
 /// The step of the register tile: `a · b + c`, or where the operands are pairs of BF16 the sum of both products
-/// and c.
+/// and c. The instruction for pairs can broadcast its last operand, a, from memory.
 @inline(__always)
 func multiplyAdd(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector {
     #if KERNEL_BF16
-    vector_f32_dot_pairs(c, a, b)
+    vector_f32_dot_pairs(c, b, a)
     #else
     fma(a, b, c)
     #endif

@@ -69,7 +69,7 @@ struct PairKernelTests {
 
     @Test(arguments: [1, 2, 5, 6, 13], [1, 16, 63, 64, 130])
     func products_areThoseOfTheirSums(m: Int, n: Int) {
-        for k in [2, 6, 64] {
+        for k in [2, 6, 64, 70] {
             let (a, b) = (Numbers(m, k, seed: 3), Numbers(n, k, seed: 4))
             let (at, bt) = (Numbers(k, m, seed: 5), Numbers(k, n, seed: 6))
             let padded = (n + 63) / 64 * 64
@@ -87,6 +87,10 @@ struct PairKernelTests {
             let packed = Matrix<Float>(m, n, stride: padded, reach: padded)
             kernels.gemmPacked(m, n, k / 2, a.elements, k / 2, panels, packed.memory, padded)
             close(packed, { a($0, $1) }, { b($1, $0) }, 0)
+            // The same as they lie.
+            let inPlace = Matrix<Float>(m, n)
+            kernels.gemmNT(m, n, k / 2, a.elements, k / 2, b.elements, k / 2, inPlace.memory, n)
+            close(inPlace, { a($0, $1) }, { b($1, $0) }, 0)
             // C = 2 C + A B: pairs along the rows of A and down the columns of B.
             let sum = Matrix<Float>(m, n)
             for r in 0..<m { for c in 0..<n { sum[r, c] = 3 } }
@@ -94,12 +98,17 @@ struct PairKernelTests {
             kernels.gemmNN(
                 m, n, k / 2, a.elements, k / 2, paired(bt), n, sum.memory, n, two, true, &scratch)
             close(sum, { a($0, $1) }, { bt($0, $1) }, 6)
+            // The same with rows of B, which are paired on their way.
+            let rows = Matrix<Float>(m, n)
+            for r in 0..<m { for c in 0..<n { rows[r, c] = 3 } }
+            kernels.gemmRows(m, n, k / 2, a.elements, k / 2, bt.elements, n, rows.memory, n, two, true, &scratch)
+            close(rows, { a($0, $1) }, { bt($0, $1) }, 6)
             // C = Aᵀ B: pairs down the columns of both.
             let transposed = Matrix<Float>(m, n)
             kernels.gemmTN(
                 m, n, k / 2, paired(at), m, paired(bt), n, transposed.memory, n, nil, false, &scratch)
             close(transposed, { at($1, $0) }, { bt($0, $1) }, 0)
-            #expect(sum.isUntouched() && transposed.isUntouched())
+            #expect([inPlace, sum, rows, transposed].allSatisfy { $0.isUntouched() })
         }
     }
 

@@ -105,7 +105,7 @@ enum FlashAttention2Backward<Element: CPUElement>: CPUAlgorithm {
         let Kj = steps.load(x.key.block(b, hkv, keys), into: scratch.K)
         let Vj = steps.load(x.value.block(b, hkv, keys), into: scratch.V)
         let tile = KeyTile(
-            KT: c.scoresInPlace ? .init(inPlace: Kj) : steps.pack(Kj, panels: scratch.keyPanels),
+            KT: c.takesDots ? .init(inPlace: Kj) : steps.pack(Kj, panels: scratch.keyPanels),
             VT: steps.pack(Vj, panels: scratch.valuePanels),
             dK: scratch.dK.rows(0..<keys.count), dV: scratch.dV.rows(0..<keys.count))
         tile.dK.fill(0)

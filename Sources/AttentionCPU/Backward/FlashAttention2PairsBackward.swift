@@ -86,8 +86,7 @@ enum FlashAttention2PairsBackward: CPUAlgorithm {
     }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
-        guard let kernels = c.pairs else { preconditionFailure("planned without kernels over pairs") }
-        let steps = PairSteps(c, kernels, &arena)
+        let steps = PairSteps(c, &arena)
         return Scratch(c, steps, &arena)
     }
 
@@ -131,7 +130,8 @@ enum FlashAttention2PairsBackward: CPUAlgorithm {
                     turns.wait(tile: dQ, for: turn)
                     steps.accumulate(
                         dS, tile.K, count: part.keys.count,
-                        into: shared.queryGradient(b, h, part.queries, c), isMasked: part.zone == .masked
+                        into: shared.queryGradient(b, h, part.queries, c), keep: .everything,
+                        isMasked: part.zone == .masked
                     ) { plan.visibleKeys(row: $0, of: part) }
                 }
                 turns.wait(tile: dQ, for: turn)

@@ -16,10 +16,11 @@ import AttentionCore
 ///  8.   whoever ends the last split of i merges them, in their order: m = max m_s, w_s = exp(m_s − m),
 ///       l = Σ w_s l_s, O_i = Σ w_s O_s / l and lse_i = m + ln l.
 ///
-/// The work is the reading of K and V. Both pass by where they lie, each tile once, and the scores lie with a
-/// query a row, because there are fewer queries than a vector has lanes.
-enum SplitKeysForward<Element: CPUElement>: CPUAlgorithm {
-    typealias Scalar = Element.Accumulator
+/// Steps 5 to 7 are those of FlashAttention-2, in the form that the rows are held in. The rows of the context's tiles
+/// are those of a group.
+enum SplitKeysForward<Rows: ForwardRows>: CPUAlgorithm {
+    typealias Element = Rows.Element
+    typealias Scalar = Rows.Scalar
     typealias Operands = ForwardOperands<Element>
 
     /// What the splits found, a part for each (batch entry, key/value head, row tile, split).
@@ -33,22 +34,20 @@ enum SplitKeysForward<Element: CPUElement>: CPUAlgorithm {
     }
 
     struct Scratch {
-        let steps: TileSteps<Scalar>
-        /// Q_i: `[Br][D]`; K_j and V_j where they have to be widened: `[Bc][D]`, `[Bc][Dv]`.
-        let Q, K, V: MutableBlock<Scalar>
-        /// S, then P: `[Br][Bc]`.
-        let S: MutableBlock<Scalar>
+        let rows: Rows
+        /// Q_i: `[Br][D]`.
+        let Q: MutableBlock<Element>
         /// O_i: `[Br][Dv]`.
         let O: MutableBlock<Scalar>
-        /// rowmax S, then what exp subtracts; exp(m_old − m_s); rowsum P: `[Br]` each.
-        let maximum, correction, sum: UnsafeMutablePointer<Scalar>
+        /// m and l of the merged splits, and what the softmax of the m_s subtracts: `[Br]` each, in whole panels.
+        let maximum, sum, offset: UnsafeMutablePointer<Scalar>
         /// lse_i: `[Br]`.
         let logSumExp: UnsafeMutablePointer<Double>
     }
 
     static func shared(_ c: CPUContext, _ arena: inout Arena) -> Shared {
-        let tiles = c.shape.batch * c.shape.keyValueHeads * c.groupTileCount
-        let (Br, Dv, parts) = (c.groupTileRows, c.shape.valueHeadSize, tiles * c.splitCount)
+        let tiles = c.shape.batch * c.shape.keyValueHeads * c.queryTileCount
+        let (Br, Dv, parts) = (c.tileRows, c.shape.valueHeadSize, tiles * c.splitCount)
         return Shared(
             O: arena.block(parts * Br, Dv, stride: c.paddedColumns(Dv)),
             maximum: arena.block(parts, Br, stride: c.paddedColumns(Br)),
@@ -57,17 +56,13 @@ enum SplitKeysForward<Element: CPUElement>: CPUAlgorithm {
     }
 
     static func scratch(_ c: CPUContext, _ arena: inout Arena) -> Scratch {
-        let (Br, Bc, D, Dv) = (c.groupTileRows, c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
+        let (Br, D, Dv) = (c.tileRows, c.shape.headSize, c.shape.valueHeadSize)
         let padded = c.paddedColumns(Br)
-        let gemmScratch = c.kernels.gemmScratch(depth: max(Bc, D, c.splitCount))
         return Scratch(
-            steps: TileSteps(c, scratch: arena.take(gemmScratch, of: Scalar.self)),
-            Q: arena.block(Br, D, stride: c.paddedColumns(D)),
-            K: c.loaded(Bc, D, &arena), V: c.loaded(Bc, Dv, &arena),
-            S: arena.block(Br, Bc, stride: c.paddedColumns(Bc)),
+            rows: Rows(c, &arena), Q: arena.block(Br, D, stride: D),
             O: arena.block(Br, Dv, stride: c.paddedColumns(Dv)),
-            maximum: arena.take(padded, of: Scalar.self), correction: arena.take(padded, of: Scalar.self),
-            sum: arena.take(padded, of: Scalar.self), logSumExp: arena.take(Br, of: Double.self))
+            maximum: arena.take(padded, of: Scalar.self), sum: arena.take(padded, of: Scalar.self),
+            offset: arena.take(padded, of: Scalar.self), logSumExp: arena.take(Br, of: Double.self))
     }
 
     static func run(_ c: CPUContext, _ x: Operands, _ memory: WorkMemory) {
@@ -83,26 +78,19 @@ enum SplitKeysForward<Element: CPUElement>: CPUAlgorithm {
         _ s: Int, _ i: Int, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ shared: Shared,
         _ scratch: Scratch
     ) {
-        let plan = c.groupPlan(b, x.keyLengths)
+        let plan = c.plan(b, x.keyLengths)
         let visited = plan.keyTiles(forQueryTile: i).upperBound
         let splits = c.splits.count(keyTiles: visited)
         guard s < splits else { return }
         let rows = plan.queries(i)
-        let tile = (b * c.shape.keyValueHeads + hkv) * c.groupTileCount + i
+        let tile = (b * c.shape.keyValueHeads + hkv) * c.queryTileCount + i
         let part = tile * c.splitCount + s
-        let steps = scratch.steps
-        let Os = shared.O.rows(part * c.groupTileRows..<part * c.groupTileRows + rows.count)
         let statistics = RowStatistics(
-            scale: steps.scoreScale, maximum: shared.maximum.row(part), sum: shared.sum.row(part))
-        let Qi = gather(rows, b, hkv, c, x, scratch)
-        Os.fill(0)
-        statistics.reset(rows.count)
-        for j in c.splits.tiles(s, of: visited) {
-            let tile = plan.tile(i, j)
-            let Kj = steps.load(x.key.block(b, hkv, tile.keys), into: scratch.K)
-            let Vj = steps.load(x.value.block(b, hkv, tile.keys), into: scratch.V)
-            visit(tile, plan, Qi, Kj, Vj, Os, statistics, scratch)
-        }
+            scale: scratch.rows.steps.scoreScale, maximum: shared.maximum.row(part), sum: shared.sum.row(part))
+        scratch.rows.attend(
+            gather(rows, b, hkv, c, x, into: scratch.Q), c.splits.tiles(s, of: visited), ofQueryTile: i, plan,
+            { (x.key.block(b, hkv, $0), x.value.block(b, hkv, $0)) },
+            into: shared.O.rows(part * c.tileRows..<part * c.tileRows + rows.count), statistics)
         if shared.arrivals.isLast(at: tile, of: splits) {
             let parts = tile * c.splitCount..<tile * c.splitCount + splits
             merge(parts, rows, b, hkv, c, x, shared, scratch)
@@ -111,31 +99,13 @@ enum SplitKeysForward<Element: CPUElement>: CPUAlgorithm {
 
     /// Rows of Q of a group's heads, next to each other.
     private static func gather(
-        _ rows: Range<Int>, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ scratch: Scratch
-    ) -> Block<Scalar> {
+        _ rows: Range<Int>, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, into Q: MutableBlock<Element>
+    ) -> Block<Element> {
         for (r, row) in rows.enumerated() {
-            let ((h, n), to) = (c.groupRow(row, hkv), scratch.Q.rows(r..<r + 1))
-            let Q = scratch.steps.load(x.query.block(b, h, n..<n + 1), into: to)
-            if Q.memory != to.readOnly.memory { to.copy(from: Q) }
+            let (h, n) = c.groupRow(row, hkv)
+            Q.rows(r..<r + 1).copy(from: x.query.block(b, h, n..<n + 1))
         }
-        return scratch.Q.rows(0..<rows.count).readOnly
-    }
-
-    /// Steps 5 to 7.
-    private static func visit(
-        _ tile: TilePlan.Tile, _ plan: TilePlan, _ Qi: Block<Scalar>, _ Kj: Block<Scalar>,
-        _ Vj: Block<Scalar>, _ Os: MutableBlock<Scalar>, _ statistics: RowStatistics<Scalar>,
-        _ scratch: Scratch
-    ) {
-        let steps = scratch.steps
-        let S = scratch.S.corner(Qi.rows, Kj.rows)
-        steps.scores(Qi, .init(inPlace: Kj), into: S)
-        steps.maskTile(S, tile, plan)
-        steps.rowMaximum(S, into: scratch.maximum)
-        statistics.update(Qi.rows, tileMaximum: scratch.maximum, correction: scratch.correction)
-        steps.exponentiate(S, offset: scratch.maximum, sum: scratch.sum)
-        statistics.add(Qi.rows, tileSum: scratch.sum)
-        steps.accumulate(S, Vj, into: Os, keep: .scaled(scratch.correction), tile, plan)
+        return Q.rows(0..<rows.count).readOnly
     }
 
     /// Step 8. The weights of the splits are what the softmax of their maxima would have above its sum.
@@ -143,18 +113,17 @@ enum SplitKeysForward<Element: CPUElement>: CPUAlgorithm {
         _ parts: Range<Int>, _ rows: Range<Int>, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands,
         _ shared: Shared, _ scratch: Scratch
     ) {
-        let (steps, count) = (scratch.steps, rows.count)
+        let (steps, count) = (scratch.rows.steps, rows.count)
         let weights = shared.maximum.rows(parts).columns(0..<count)
-        let total = RowStatistics(
-            scale: steps.scoreScale, maximum: scratch.maximum, sum: scratch.correction)
+        let total = RowStatistics(scale: steps.scoreScale, maximum: scratch.maximum, sum: scratch.sum)
         steps.columnMaximum(weights, into: total.maximum)
-        RowStatistics.subtrahends(count, of: total.maximum, into: scratch.sum)
-        steps.exponentiateColumns(weights, offset: scratch.sum, sum: total.sum)
+        RowStatistics.subtrahends(count, of: total.maximum, into: scratch.offset)
+        steps.exponentiateColumns(weights, offset: scratch.offset, sum: total.sum)
         weightedSums(weights.readOnly, shared.sum.rows(parts).readOnly, into: total.sum)
         for r in 0..<count {
             let Or = Block(
-                memory: UnsafePointer(shared.O.row(parts.lowerBound * c.groupTileRows + r)),
-                rows: parts.count, columns: shared.O.columns, stride: c.groupTileRows * shared.O.stride)
+                memory: UnsafePointer(shared.O.row(parts.lowerBound * c.tileRows + r)),
+                rows: parts.count, columns: shared.O.columns, stride: c.tileRows * shared.O.stride)
             steps.gemm.multiply(
                 transposed: weights.columns(r..<r + 1).readOnly, Or, into: scratch.O.rows(r..<r + 1),
                 keep: .nothing)
@@ -182,13 +151,6 @@ enum SplitKeysForward<Element: CPUElement>: CPUAlgorithm {
 }
 
 extension CPUContext {
-    /// The plan of a batch entry with the heads of a group as rows of the same tiles.
-    fileprivate func groupPlan(_ b: Int, _ keyLengths: UnsafeBufferPointer<Int32>?) -> TilePlan {
-        TilePlan(
-            queryLength: shape.queryLength, keyLength: keyLengths.map { Int($0[b]) } ?? shape.keyLength,
-            mask: mask, sizes: tiles, groupSize: shape.groupSize)
-    }
-
     /// Head and query of a row of a group's plan.
     fileprivate func groupRow(_ row: Int, _ hkv: Int) -> (h: Int, n: Int) {
         (hkv * shape.groupSize + row % shape.groupSize, row / shape.groupSize)

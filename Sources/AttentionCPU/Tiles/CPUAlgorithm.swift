@@ -54,7 +54,7 @@ extension CPUAlgorithm {
         _ c: CPUContext, _ memory: WorkMemory,
         _ body: (_ b: Int, _ hkv: Int, _ i: Int, _ s: Int, Scratch) -> Void
     ) {
-        let rowTiles = c.groupTileCount
+        let rowTiles = c.queryTileCount
         forEach(c, memory, heads: c.shape.keyValueHeads, tiles: rowTiles * c.splitCount) { b, hkv, t, scratch in
             body(b, hkv, t % rowTiles, t / rowTiles, scratch)
         }

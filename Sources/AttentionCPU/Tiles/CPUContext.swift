@@ -9,6 +9,9 @@ package struct CPUContext: Sendable {
     let tiles: TileSizes
     /// How the keys are split among tasks; nil unless the algorithm does so.
     let keySplits: KeySplits?
+    /// Whether S is made of dot products with K as it lies: with few rows, packing costs more than it saves. Both
+    /// passes do the same, so that the backward pass finds the forward pass's scores to the last bit.
+    let takesDots: Bool
     /// Workers, each with memory of its own.
     var threads: Int
     /// Who brings their threads.
@@ -26,30 +29,21 @@ package struct CPUContext: Sendable {
     /// by it.
     func scoreScale<Scalar: AttentionScalar>() -> Scalar { max(Scalar(abs(softmaxScale)), 1e-30) }
 
+    /// The heads whose rows share a tile: with split keys those of a group, which share K and V.
+    private var headsOfTile: Int { keySplits == nil ? 1 : shape.groupSize }
+
     /// The plan of a batch entry.
     func plan(_ b: Int, _ keyLengths: UnsafeBufferPointer<Int32>?) -> TilePlan {
         TilePlan(
             queryLength: shape.queryLength, keyLength: keyLengths.map { Int($0[b]) } ?? shape.keyLength,
-            mask: mask, sizes: tiles)
+            mask: mask, sizes: tiles, groupSize: headsOfTile)
     }
 
     /// Tr, which is the same for all batch entries.
-    var queryTileCount: Int { TilePlan.tiles(shape.queryLength, of: tiles.queries) }
+    var queryTileCount: Int { TilePlan.tiles(shape.queryLength * headsOfTile, of: tiles.queries) }
 
     /// Tc of a batch entry with all its keys: the most that any has.
     var keyTileCount: Int { TilePlan.tiles(shape.keyLength, of: tiles.keys) }
-
-    /// Whether S is made of dot products with K as it lies: with few queries, packing costs more than it saves. Both
-    /// passes do the same, so that the backward pass finds the forward pass's scores to the last bit.
-    var scoresInPlace: Bool { TileTuning.hasFewQueries(shape) }
-
-    // With split keys, the rows of a tile are those of all heads of a group.
-
-    /// Br, or the rows of a group if they are fewer.
-    var groupTileRows: Int { min(tiles.queries, shape.queryLength * shape.groupSize) }
-
-    /// Tr of a group.
-    var groupTileCount: Int { TilePlan.tiles(shape.queryLength * shape.groupSize, of: tiles.queries) }
 
     /// The most splits of a batch entry.
     var splitCount: Int { keySplits?.count(keyTiles: keyTileCount) ?? 1 }
@@ -59,8 +53,8 @@ package struct CPUContext: Sendable {
         shape.batch * max(shape.heads * queryTileCount, shape.keyValueHeads * keyTileCount)
     }
 
-    /// Br, or Nq if that is less.
-    var tileRows: Int { min(tiles.queries, shape.queryLength) }
+    /// Br, or the rows there are if they are fewer.
+    var tileRows: Int { min(tiles.queries, shape.queryLength * headsOfTile) }
 
     /// Bc, or Nk if that is less.
     var tileKeys: Int { min(tiles.keys, shape.keyLength) }
@@ -79,7 +73,7 @@ package struct CPUContext: Sendable {
 
     /// Scratch that the GEMMs need for a pass over these tiles.
     var gemmScratch: Int {
-        kernels.gemmScratch(depth: max(tileRows, tileKeys, shape.headSize, shape.valueHeadSize, 1))
+        kernels.gemmScratch(depth: max(tileRows, tileKeys, splitCount, shape.headSize, shape.valueHeadSize))
     }
 }
 

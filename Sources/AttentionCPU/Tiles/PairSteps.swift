@@ -34,7 +34,8 @@ struct PairSteps {
         }
     }
 
-    init(_ c: CPUContext, _ kernels: PairKernelTable, _ arena: inout Arena) {
+    init(_ c: CPUContext, _ arena: inout Arena) {
+        guard let kernels = c.pairs else { preconditionFailure("planned without kernels over pairs") }
         self.kernels = kernels
         scratch = arena.take(c.gemmScratch, of: Float.self)
         float = TileSteps(c, scratch: scratch)
@@ -110,13 +111,27 @@ struct PairSteps {
                 P.rows, P.columns, P.memory, P.stride, dP.memory, dP.stride, float.scale, scaledDelta,
                 scratch.memory, scratch.stride, dS.memory, dS.stride)
         }
-        if P.columns % 2 == 1 {
-            for r in 0..<P.rows { dS.memory[r * dS.stride + P.columns] = .zero }
+        return (pairs, pairsOfRows(dS))
+    }
+
+    /// P rounded, in pairs along its rows.
+    ///
+    /// - Parameters:
+    ///   - rounded: in rows of an even stride.
+    func round(_ P: MutableBlock<Float>, into rounded: MutableBlock<BFloat16>) -> Block<UInt32> {
+        let rounded = rounded.corner(P.rows, P.columns)
+        float.store(P, to: rounded)
+        return pairsOfRows(rounded)
+    }
+
+    /// Rows of our own as pairs; of an odd last pair the other half becomes 0.
+    private func pairsOfRows(_ block: MutableBlock<BFloat16>) -> Block<UInt32> {
+        if block.columns % 2 == 1 {
+            for r in 0..<block.rows { block.memory[r * block.stride + block.columns] = .zero }
         }
-        let rows = Block(
-            memory: UnsafeRawPointer(dS.memory).assumingMemoryBound(to: UInt32.self), rows: P.rows,
-            columns: Self.count(P.columns), stride: dS.stride / 2)
-        return (pairs, rows)
+        return Block(
+            memory: UnsafeRawPointer(block.memory).assumingMemoryBound(to: UInt32.self), rows: block.rows,
+            columns: Self.count(block.columns), stride: block.stride / 2)
     }
 
     /// Makes the rows of an operand that stays for many tiles ready for `scores`.
@@ -131,6 +146,13 @@ struct PairSteps {
     /// S = Q Kᵀ, without the scale but with its sign; likewise Sᵀ = K Qᵀ.
     func scores(_ Q: Block<UInt32>, _ K: Panels, into S: MutableBlock<Float>) {
         multiply(Q, transposed: K, into: S)
+        if float.scale < 0 { S.negate() }
+    }
+
+    /// The same for few rows of Q, with K as it lies.
+    func scores(_ Q: Block<UInt32>, inPlace K: Block<UInt32>, into S: MutableBlock<Float>) {
+        kernels.gemmNT(
+            S.rows, S.columns, Q.columns, Q.memory, Q.stride, K.memory, K.stride, S.memory, S.stride)
         if float.scale < 0 { S.negate() }
     }
 
@@ -168,16 +190,27 @@ struct PairSteps {
         }
     }
 
-    /// dQ += dS K, with dS in pairs along its rows; otherwise as above.
+    /// C = keep C + P B with P in pairs along its rows: O += P V or dQ += dS K; otherwise as above.
     func accumulate(
-        _ dS: Block<UInt32>, _ K: Paired, count: Int, into dQ: MutableBlock<Float>, isMasked: Bool,
-        visible: (Int) -> Range<Int>
+        _ P: Block<UInt32>, _ B: Paired, count: Int, into C: MutableBlock<Float>,
+        keep: BlockGEMM<Float>.Keep, isMasked: Bool, visible: (Int) -> Range<Int>
     ) {
-        if isSafe(K, count, isMasked) { return multiply(dS, K.pairs, into: dQ) }
-        for r in 0..<dQ.rows {
-            let (pairs, range) = pair(K.rows, visible(r))
-            multiply(dS.rows(r..<r + 1).columns(range), pairs, into: dQ.rows(r..<r + 1))
+        if isSafe(B, count, isMasked) { return multiply(P, B.pairs, into: C, keep: keep) }
+        for r in 0..<C.rows {
+            let (pairs, range) = pair(B.rows, visible(r))
+            multiply(
+                P.rows(r..<r + 1).columns(range), pairs, into: C.rows(r..<r + 1), keep: keep.row(r))
         }
+    }
+
+    /// The same for few rows of P, which hides nothing, with an even number of rows of B as they lie.
+    func accumulate(
+        _ P: Block<UInt32>, inPlace B: Block<BFloat16>, into C: MutableBlock<Float>, keep: BlockGEMM<Float>.Keep
+    ) {
+        let (rowScale, accumulate) = keep.forKernels
+        kernels.gemmRows(
+            C.rows, C.columns, P.columns, P.memory, P.stride, B.memory, B.stride, C.memory, C.stride, rowScale,
+            accumulate, scratch)
     }
 
     /// Whether P · B is right for the rows of P that are 0, among them the other half of an odd last pair.
@@ -215,9 +248,12 @@ struct PairSteps {
             accumulate, scratch)
     }
 
-    private func multiply(_ A: Block<UInt32>, _ B: Block<UInt32>, into C: MutableBlock<Float>) {
+    private func multiply(
+        _ A: Block<UInt32>, _ B: Block<UInt32>, into C: MutableBlock<Float>, keep: BlockGEMM<Float>.Keep
+    ) {
+        let (rowScale, accumulate) = keep.forKernels
         kernels.gemmNN(
-            C.rows, C.columns, A.columns, A.memory, A.stride, B.memory, B.stride, C.memory, C.stride, nil,
-            true, scratch)
+            C.rows, C.columns, A.columns, A.memory, A.stride, B.memory, B.stride, C.memory, C.stride, rowScale,
+            accumulate, scratch)
     }
 }

@@ -73,6 +73,15 @@ struct TileSteps<Scalar: CPUScalar> {
         if scale < 0 { S.negate() }
     }
 
+    /// S = Q Kᵀ for few rows of Q, with K as it lies.
+    func scores<Element: CPUElement>(
+        _ Q: Block<Scalar>, inPlace K: Block<Element>, into S: MutableBlock<Scalar>
+    ) where Element.Accumulator == Scalar {
+        let product = conversion?.gemmNT ?? kernels.gemmNT
+        product(S.rows, S.columns, Q.columns, Q.memory, Q.stride, K.memory, K.stride, S.memory, S.stride)
+        if scale < 0 { S.negate() }
+    }
+
     /// dP = dO Vᵀ.
     func probabilityGradient(
         _ dO: Block<Scalar>, _ V: BlockGEMM<Scalar>.Transposed, into dP: MutableBlock<Scalar>
@@ -195,6 +204,18 @@ struct TileSteps<Scalar: CPUScalar> {
                 P.rows(r..<r + 1).columns(seen).readOnly, V.rows(seen), into: O.rows(r..<r + 1),
                 keep: keep.row(r))
         }
+    }
+
+    /// O = keep O + P V for few rows of P, which hides nothing, with V as it lies.
+    func accumulate<Element: CPUElement>(
+        _ P: MutableBlock<Scalar>, inPlace V: Block<Element>, into O: MutableBlock<Scalar>,
+        keep: BlockGEMM<Scalar>.Keep
+    ) where Element.Accumulator == Scalar {
+        let (rowScale, accumulate) = keep.forKernels
+        let product = conversion?.gemmNN ?? kernels.gemmNN
+        product(
+            O.rows, O.columns, V.rows, P.memory, P.stride, V.memory, V.stride, O.memory, O.stride, rowScale,
+            accumulate, gemm.scratch)
     }
 
     /// O = keep O + P V for a transposed P.

@@ -34,8 +34,10 @@ package enum TileTuning {
         _ shape: AttentionShape, _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int
     ) -> TileSizes {
         switch (options.algorithm, pass) {
-        case (.flashAttention2, .forward) where hasFewQueries(shape):
+        case (.flashAttention2, .forward) where takesDots(shape):
             TileSizes(queries: 64, keys: 64 * 4 / scalarSize)
+        case (.flashAttention2, .forward) where hasFewQueries(shape):
+            TileSizes(queries: 64, keys: 192 * 4 / scalarSize)
         case (.onlineSoftmax, .forward): TileSizes(queries: 1, keys: 256)
         case (.onlineSoftmax, .backward): TileSizes(queries: 1, keys: 64)
         case (_, .forward): TileSizes(queries: 192, keys: 512 * 4 / scalarSize)
@@ -56,6 +58,12 @@ package enum TileTuning {
         }
         let tiles = TilePlan.tiles(shape.keyLength, of: sizes.keys)
         return KeySplits(tilesOfSplit: max(4, TilePlan.tiles(tiles, of: 64)))
+    }
+
+    /// Whether a problem of decoding has so few rows that they are best taken as they lie: the queries of all heads that
+    /// share K and V.
+    package static func takesDots(_ shape: AttentionShape) -> Bool {
+        hasFewQueries(shape) && shape.queryLength * shape.groupSize < 12
     }
 
     /// Whether a problem is one of decoding.

@@ -11,10 +11,23 @@ VECTOR_INSTRUCTION void prefetch_line(const void *address) { __builtin_prefetch(
 // Asks for the cache line of an address that will be read and written soon.
 VECTOR_INSTRUCTION void vector_prefetch(const void *address) { __builtin_prefetch(address, 1); }
 
+// The vectors of the instruction set that a target is compiled for.
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+typedef float vector_f32 __attribute__((vector_size(VECTOR_BYTES)));
+typedef double vector_f64 __attribute__((vector_size(VECTOR_BYTES)));
+typedef unsigned int vector_u32 __attribute__((vector_size(VECTOR_BYTES)));
+// As many 16-bit numbers as vector_f32 has lanes.
+typedef unsigned short vector_u16 __attribute__((vector_size(VECTOR_BYTES / 2)));
+
 // a * b + c and a * b - c, rounded once. (Swift's `addingProduct` is a call for each lane that the optimiser has
 // to gather into a vector again, and does not always.)
-#define VECTOR_MULTIPLY_ADD(type, count, name)                                                                 \
-    typedef type name __attribute__((vector_size(sizeof(type) * count)));                                      \
+#define VECTOR_MULTIPLY_ADD(name)                                                                              \
     VECTOR_INSTRUCTION name name##_multiply_add(name a, name b, name c) {                                      \
         return __builtin_elementwise_fma(a, b, c);                                                             \
     }                                                                                                          \
@@ -22,21 +35,32 @@ VECTOR_INSTRUCTION void vector_prefetch(const void *address) { __builtin_prefetc
         return __builtin_elementwise_fma(a, b, -c);                                                            \
     }
 
-#if defined(__AVX512F__)
-VECTOR_MULTIPLY_ADD(float, 16, vector_f32)
-VECTOR_MULTIPLY_ADD(double, 8, vector_f64)
-#elif defined(__FMA__)
-VECTOR_MULTIPLY_ADD(float, 8, vector_f32)
-VECTOR_MULTIPLY_ADD(double, 4, vector_f64)
-#elif defined(__aarch64__)
-VECTOR_MULTIPLY_ADD(float, 4, vector_f32)
-VECTOR_MULTIPLY_ADD(double, 2, vector_f64)
+#if defined(__FMA__) || defined(__aarch64__)
+VECTOR_MULTIPLY_ADD(vector_f32)
+VECTOR_MULTIPLY_ADD(vector_f64)
 #endif
+
+// BF16 are the upper halves of float.
+VECTOR_INSTRUCTION vector_f32 vector_f32_from_bf16(vector_u16 bits) {
+    return (vector_f32)(__builtin_convertvector(bits, vector_u32) << 16);
+}
+
+// F16 as float, exactly.
+VECTOR_INSTRUCTION vector_f32 vector_f32_from_f16(vector_u16 bits) {
+#if defined(__F16C__) || defined(__aarch64__)
+    typedef _Float16 halves __attribute__((vector_size(VECTOR_BYTES / 2)));
+    return __builtin_convertvector((halves)bits, vector_f32);
+#else
+    // The exponent and significand moved to where float has them read as 2^-112 of the number.
+    vector_u32 wide = __builtin_convertvector(bits, vector_u32);
+    vector_f32 magnitude = (vector_f32)((wide & 0x7FFF) << 13) * 0x1p112f;
+    vector_u32 special = (vector_u32)((wide & 0x7C00) == 0x7C00) & 0x7F800000;
+    return (vector_f32)((vector_u32)magnitude | special | (wide & 0x8000) << 16);
+#endif
+}
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
-
-typedef unsigned int vector_u32 __attribute__((vector_size(64)));
 
 // Lane i is table[index[i] mod 16].
 VECTOR_INSTRUCTION vector_f32 vector_f32_permute(vector_f32 table, vector_u32 index) {
@@ -55,6 +79,13 @@ VECTOR_INSTRUCTION vector_f32 vector_f32_scale(vector_f32 x, vector_f32 n, vecto
 // added after the other. Subnormal numbers count as 0, in and out.
 VECTOR_INSTRUCTION vector_f32 vector_f32_dot_pairs(vector_f32 sum, vector_f32 a, vector_f32 b) {
     return (vector_f32)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+
+// Pairs of BF16: lane i holds number i of both.
+VECTOR_INSTRUCTION vector_f32 vector_f32_interleave(vector_u16 first, vector_u16 second) {
+    return (vector_f32)__builtin_shufflevector(
+        first, second, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12,
+        28, 13, 29, 14, 30, 15, 31);
 }
 
 // The lanes rounded to BF16, the even one of two, 32 bytes to any address. Subnormal numbers become 0.

@@ -1,0 +1,74 @@
+import AttentionCore
+
+/// Rows of Q in panels, over pairs of BF16.
+///
+/// As `PanelRows`, with both products by the processor's dot product of pairs. Q_i and K_j are pairs along D where
+/// they lie. P comes out of the exponential rounded and in pairs of keys, in place of the scores, and V_j is paired
+/// likewise when it is loaded. Scores, O, m and l are Float; l sums what P was before it was rounded.
+struct PairPanelRows: ForwardRows {
+    typealias Element = BFloat16
+
+    private let pairs: PairSteps
+    /// Q_i and K_j where they cannot be read as pairs: `[Br][⌈D / 2⌉]`, `[Bc][⌈D / 2⌉]`.
+    private let Q, K: MutableBlock<UInt32>
+    /// V_j in pairs of keys: `[⌈Bc / 2⌉][Dv]`.
+    private let V: MutableBlock<UInt32>
+    /// Q_iᵀ in panels.
+    private let panels: UnsafeMutablePointer<UInt32>
+    /// Sᵀ, then Pᵀ: `[Bc][Br]`.
+    private let St: MutableBlock<Float>
+    private let row: RowSums<Float>
+    /// Rows of a strip.
+    private let stripRows: Int
+
+    var steps: TileSteps<Float> { pairs.float }
+
+    init(_ c: CPUContext, _ arena: inout Arena) {
+        let (Br, Bc, D, Dv) = (c.tileRows, c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
+        let depth = PairSteps.count(D)
+        pairs = PairSteps(c, &arena)
+        Q = arena.block(Br, depth, stride: depth)
+        K = arena.block(Bc, depth, stride: depth)
+        V = arena.block(PairSteps.count(Bc), Dv, stride: c.paddedColumns(Dv))
+        panels = arena.take(c.kernels.packedCount(rows: Br, depth: depth), of: UInt32.self)
+        St = arena.block(Bc, Br, stride: c.paddedColumns(Br))
+        row = RowSums(c, &arena)
+        stripRows = c.kernels.panelWidth / 2
+    }
+
+    func ready(_ Q: Block<BFloat16>) -> PairSteps.Panels {
+        pairs.pack(pairs.load(Q, into: self.Q), panels: panels)
+    }
+
+    func visit(
+        _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: PairSteps.Panels, _ K: Block<BFloat16>, _ V: Block<BFloat16>,
+        into O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
+    ) {
+        let Kj = pairs.load(K, into: self.K)
+        let Vj = pairs.pair(V, into: self.V)
+        for part in plan.parts(of: tile, rows: stripRows) {
+            visit(strip: part, of: tile, plan, Q, Kj, Vj, O, statistics)
+        }
+    }
+
+    /// Steps 6 to 8 for a tile or a strip of it.
+    private func visit(
+        strip: TilePlan.Tile, of tile: TilePlan.Tile, _ plan: TilePlan, _ Q: PairSteps.Panels,
+        _ K: Block<UInt32>, _ V: PairSteps.Paired, _ O: MutableBlock<Float>,
+        _ statistics: RowStatistics<Float>
+    ) {
+        let (keys, rows) = (0..<strip.keys.count, strip.rows(in: tile))
+        let statistics = statistics.rows(from: rows.lowerBound)
+        let St = self.St.rows(keys).columns(rows)
+        pairs.scores(K.rows(keys), Q.rows(from: rows.lowerBound), into: St)
+        steps.maskTransposedTile(St, strip, plan)
+        steps.columnMaximum(St, into: row.maximum)
+        statistics.update(rows.count, tileMaximum: row.maximum, correction: row.correction)
+        let Pt = pairs.exponentiate(St, offset: row.maximum, sum: row.sum)
+        statistics.add(rows.count, tileSum: row.sum)
+        pairs.accumulate(
+            transposed: Pt, V, count: keys.count, into: O.rows(rows), keep: .scaled(row.correction),
+            isMasked: strip.zone == .masked
+        ) { plan.visibleKeys(row: $0, of: strip) }
+    }
+}
