@@ -48,14 +48,15 @@ struct KernelCases {
     func sizes(_ algorithm: AttentionAlgorithm, _ pass: AttentionPass) -> TileSizes {
         TileTuning.sizes(
             AttentionShape(batch: 1, heads: 8, queryLength: 2048, headSize: 128),
-            AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize)
+            AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize, cacheBytes: Machine.cacheBytes(2))
     }
 
     /// Br and Bc for decoding.
     var decodingSizes: TileSizes {
         TileTuning.sizes(
             AttentionShape(batch: 1, heads: 32, keyValueHeads: 8, queryLength: 1, keyLength: 16384, headSize: 128),
-            AttentionOptions(algorithm: .flashAttention2), .forward, scalarSize: table.scalarSize)
+            AttentionOptions(algorithm: .flashAttention2), .forward, scalarSize: table.scalarSize,
+            cacheBytes: Machine.cacheBytes(2))
     }
 
     /// A row length of a destination that the kernel writes in whole panels.

@@ -17,7 +17,8 @@ package final class CPUAttention<Element: CPUElement>: AttentionBackend {
         let threads = options.threads ?? Int(processor_count())
         let scale = options.softmaxScale ?? 1 / Double(shape.headSize).squareRoot()
         func context(_ pass: AttentionPass) -> CPUContext {
-            let tiles = TileTuning.sizes(shape, options, pass, scalarSize: kernels.scalarSize)
+            let tiles = TileTuning.sizes(
+                shape, options, pass, scalarSize: kernels.scalarSize, cacheBytes: Machine.cacheBytes(2))
             var context = CPUContext(
                 shape: shape, mask: options.mask, softmaxScale: scale, tiles: tiles,
                 keySplits: TileTuning.keySplits(shape, options.algorithm, pass, tiles),

@@ -8,41 +8,69 @@ public enum AttentionPass: String, Hashable, Sendable, CaseIterable {
 
 /// The one place that chooses tile sizes on the CPU.
 ///
-/// The result of a problem may depend on its tiles in the last digit, so the choice depends on the problem
-/// alone, never on the number of threads.
+/// The result of a problem may depend on its tiles in the last digit, so the choice depends on the problem and the
+/// processor's cache alone, never on the number of threads.
 package enum TileTuning {
+    /// - Parameters:
+    ///   - cacheBytes: a core's own cache (L2), 0 where it is not known.
     package static func sizes(
-        _ shape: AttentionShape, _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int
+        _ shape: AttentionShape, _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int, cacheBytes: Int
     ) -> TileSizes {
-        let chosen = options.tileSizes ?? tuned(shape, options, pass, scalarSize: scalarSize)
+        let chosen =
+            options.tileSizes
+            ?? tuned(shape, options, pass, scalarSize: scalarSize, cacheBytes: cacheBytes > 0 ? cacheBytes : 1 << 20)
         // The online softmax goes row by row, whatever else is asked for.
         return options.algorithm == .onlineSoftmax ? TileSizes(queries: 1, keys: chosen.keys) : chosen
     }
 
-    /// Measured on 2 cores of a Zen 4 (1 MB of L2), F32, B1 H8 N2048, 2026-11-21, as shares of the FMA peak,
-    /// full | causal; the size chosen first, then others of the sweep:
+    /// Measured on 2 cores of a Zen 4 (1 MB of L2), F32, 2026-11-21; how far from the best of a sweep:
+    /// `Docs/Performance.md`.
     ///
-    ///     forward, D 128   192×512 0.90 | 0.86  192×256 0.90 | 0.85   96×512 0.88 | 0.83   96×128 0.85 | 0.82
-    ///     forward, D 64    192×512 0.88 | 0.83  192×256 0.85 | 0.82   96×512 0.87 | 0.83   96×128 0.84 | 0.80
-    ///     backward, D 128  192×128 0.92 | 0.80  192×256 0.92 | 0.79   96×256 0.88 | 0.76   96×128 0.86 | 0.81
-    ///     backward, D 64   192×128 0.90 | 0.82  192×256 0.91 | 0.77   96×256 0.87 | 0.76   96×128 0.82 | 0.82
+    /// - Forward: Br 192. A wide Bc wins, because the work for each row and tile (the maximum, the correction, O) is
+    ///   done less often: as wide as leaves S, K and V in the core's cache, and at most 512.
+    /// - Backward: Br 192, Bc 128; causal Bc 64, which wastes less on the diagonal.
+    /// - The side that tasks are made of is cut into equal tiles, and into more than these where that makes too few
+    ///   tasks.
     ///
-    /// A wide Bc wins forward, because the work per row and tile (the maximum, the correction, O) is done less
-    /// often; backward has none of it, and a narrow Bc wastes less on the diagonal. Double has half as many
-    /// keys, for the same bytes.
+    /// Double has half as many keys, for the same bytes.
     private static func tuned(
-        _ shape: AttentionShape, _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int
+        _ shape: AttentionShape, _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int, cacheBytes: Int
     ) -> TileSizes {
-        switch (options.algorithm, pass) {
+        let (queries, heads) = (shape.queryLength, shape.batch * shape.heads)
+        return switch (options.algorithm, pass) {
         case (.flashAttention2, .forward) where takesDots(shape):
             TileSizes(queries: 64, keys: 64 * 4 / scalarSize)
         case (.flashAttention2, .forward) where hasFewQueries(shape):
             TileSizes(queries: 64, keys: 192 * 4 / scalarSize)
         case (.onlineSoftmax, .forward): TileSizes(queries: 1, keys: 256)
         case (.onlineSoftmax, .backward): TileSizes(queries: 1, keys: 64)
+        case (.flashAttention2, .forward):
+            TileSizes(
+                queries: part(of: queries, heads: heads, upTo: 192),
+                keys: keysInCache(shape, queries: 192, scalarSize: scalarSize, cacheBytes: cacheBytes))
+        case (.flashAttention2, .backward):
+            TileSizes(
+                queries: 192,
+                keys: part(
+                    of: shape.keyLength, heads: shape.batch * shape.keyValueHeads,
+                    upTo: (options.mask == .full ? 128 : 64) * 4 / scalarSize))
         case (_, .forward): TileSizes(queries: 192, keys: 512 * 4 / scalarSize)
         case (_, .backward): TileSizes(queries: 192, keys: 128 * 4 / scalarSize)
         }
+    }
+
+    /// A tile of a length that is cut into equal parts of up to `most`, or into more where all heads together would
+    /// have fewer than 16; a multiple of 32, which is a strip of rows and fills whole vectors.
+    private static func part(of length: Int, heads: Int, upTo most: Int) -> Int {
+        let wanted = TilePlan.tiles(16, of: max(heads, 1))
+        let parts = max(TilePlan.tiles(length, of: most), min(wanted, TilePlan.tiles(length, of: 32)), 1)
+        return TilePlan.tiles(TilePlan.tiles(max(length, 1), of: parts), of: 32) * 32
+    }
+
+    /// Bc such that a tile of S, K and V fills the cache: 512 for D up to 128 and 352 for D 256 with 1 MB.
+    private static func keysInCache(_ shape: AttentionShape, queries: Int, scalarSize: Int, cacheBytes: Int) -> Int {
+        let bytesOfKey = (queries + shape.headSize + shape.valueHeadSize) * scalarSize
+        return min(max(cacheBytes / bytesOfKey / 32 * 32, 64), 512 * 4 / scalarSize)
     }
 
     // MARK: Decoding
