@@ -79,7 +79,7 @@ extension FakeDriverTests {
             fake_cuda_fail("cuLaunchKernel", 1, 700)
             expectError(
                 .deviceFailed(
-                    call: "cuLaunchKernel fa2_forward_f32_d32",
+                    call: "cuLaunchKernel fa2_forward_small_f32_d32",
                     error: "CUDA_ERROR_ILLEGAL_ADDRESS, of the fake")
             ) { () throws(AttentionError) in try run(attention, backward: false) }
         }

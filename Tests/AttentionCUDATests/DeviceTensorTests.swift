@@ -96,7 +96,7 @@ extension FakeDriverTests {
                 try attention.forward(query: x.query, key: x.key, value: x.value, into: x.output, on: stream)
                 #expect(
                     Array(FakeDevice.calls().dropFirst(before)) == [
-                        "cuLaunchKernel s1 fattn_fa2_forward_f32_d32"
+                        "cuLaunchKernel s1 fattn_fa2_forward_small_f32_d32"
                     ])
                 _ = try attention.backward(
                     query: x.query, key: x.key, value: x.value, forward: x.output,

@@ -36,7 +36,28 @@ import Testing
         #expect(names.last == "fa2_backward_query_bf16_d64")
         #expect(WorkingMemory(problem(deterministic: true), .backward).gradientSum == 0)
         #expect(WorkingMemory(problem(), .backward).gradientSum == 3 * 8 * 128 * 64)
-        #expect(problem(format: .f32).deterministic)
+    }
+
+    @Test func f32_sumsQueryGradientsInPlace() {
+        func large(deterministic: Bool) -> LaunchProblem {
+            problem(format: .f32, queryLength: 4096, keyLength: 4096, deterministic: deterministic)
+        }
+        let names = ["fa2_backward_prepare_f32_d64", "fa2_backward_f32_d64"]
+        #expect(large(deterministic: false).backwardSteps.map(\.name) == names)
+        #expect(WorkingMemory(large(deterministic: false), .backward).gradientSum == 0)
+        #expect(
+            large(deterministic: true).backwardSteps.map(\.name) == names + ["fa2_backward_query_f32_d64"])
+    }
+
+    @Test func smallProblemsInF32_takeSmallTilesInOneLaunch() {
+        let small = problem(format: .f32, queryLength: 64, keyLength: 64, heads: 2)
+        #expect(small.forwardSteps.map(\.name) == ["fa2_forward_small_f32_d64"])
+        #expect(small.backwardSteps.map(\.name) == ["fa2_backward_small_f32_d64"])
+        #expect(WorkingMemory(small, .backward).byteCount == 0)
+        let geometry = TileKernelGeometry(threads: 256, sharedBytes: 0, queryTile: 64, keyTile: 64)
+        #expect(small.backwardSteps.first?.grid.grid(geometry) == Grid(3 * 2 + 3 * 2))
+        #expect(!problem(queryLength: 64, keyLength: 64, heads: 2).isSmall(.forward))
+        #expect(!problem(format: .f32, queryLength: 4096, keyLength: 4096).isSmall(.backward))
     }
 
     @Test func fewQueriesOverManyKeys_splitTheKeys() {

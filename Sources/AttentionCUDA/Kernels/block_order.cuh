@@ -12,8 +12,8 @@ struct BlockOrder {
     int rank; // 0 for the longest tile of a head
     int pair; // batch entry and head
 
-    __device__ BlockOrder(const AttentionLaunch &launch, int tiles, int pairs) {
-        const unsigned group = launch.pairsAtOnce, block = blockIdx.x;
+    __device__ BlockOrder(const AttentionLaunch &launch, int tiles, int pairs, unsigned block = blockIdx.x) {
+        const unsigned group = launch.pairsAtOnce;
         if (group == 1) {
             pair = block / unsigned(tiles);
             rank = block - pair * tiles;

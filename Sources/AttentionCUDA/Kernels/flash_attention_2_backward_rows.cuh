@@ -15,8 +15,8 @@ __device__ inline int paddedRowCount(const AttentionLaunch &launch) {
     return (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
 }
 
-// Before: rowTerms = (lse, delta), and dQ's sum cleared. A block takes 32 rows of one head, eight lanes a row;
-// grid (Nr / 32, B H), 256 threads. D is the bucket of the head size.
+// Before: rowTerms = (lse, delta), and dQ's sum cleared, which in F32 is dQ itself. A block takes 32 rows of one head,
+// eight lanes a row; grid (Nr / 32, B H), 256 threads. D is the bucket of the head size.
 template <typename T, int D>
 struct BackwardPrepare {
     static constexpr int threads = 256, sharedBytes = 0, rowsPerBlock = 32, queryTile = rowsPerBlock, keyTile = 0;
@@ -37,6 +37,11 @@ struct BackwardPrepare {
         for (int distance = 1; distance < 8; distance *= 2) delta += __shfl_xor_sync(~0u, delta, distance);
         if (lane == 0) reinterpret_cast<float2 *>(launch.rowTerms)[paddedRow] = make_float2(offset, delta);
         if (!launch.gradientSum) return;
+        if constexpr (sizeof(T) == 4) {
+            if (row < launch.queryLength)
+                clearRow(Rows<T>(launch.queryGradient, batch, head).row(row), launch.headSize, launch.vectorised, lane);
+            return;
+        }
         float4 *sum = reinterpret_cast<float4 *>(launch.gradientSum) + (paddedRow - threadIdx.x / 8) * (D / 4);
 #pragma unroll
         for (int q = 0; q < rowsPerBlock * D / 4 / threads; ++q)
@@ -59,6 +64,13 @@ private:
         }
         for (int d = lane; d < size; d += 8) sum += Format<T>::widen(a[d]) * Format<T>::widen(b[d]);
         return sum;
+    }
+    // One lane's part of a row of zeros.
+    __device__ static void clearRow(T *row, int size, bool vectorised, int lane) {
+        if (vectorised)
+            for (int d = lane * 4; d < size; d += 32) *reinterpret_cast<float4 *>(row + d) = make_float4(0, 0, 0, 0);
+        else
+            for (int d = lane; d < size; d += 8) row[d] = Format<T>::narrow(0);
     }
     __device__ static float dotPair(uint32_t a, uint32_t b) {
         const float2 x = Format<T>::unpack(a), y = Format<T>::unpack(b);

@@ -10,12 +10,13 @@
 #include "online_softmax_rows.cuh"
 
 // X threads share a row of Bc = X · KeysOfThread keys. KeyChunk: columns of K, ValueChunk: keys of V that come at once.
-template <int D, int X, int KeysOfThread, int KeyChunk, int ValueChunk>
+template <int D, int X, int KeysOfThread, int KeyChunk, int ValueChunk, int RowsOfThread = 8>
 struct FlashAttention2ForwardF32 {
-    static constexpr int rowsOfThread = 8, columnsOfThread = D / X;
+    static constexpr int rowsOfThread = RowsOfThread, columnsOfThread = D / X;
     using Threads = StreamThreads<X, rowsOfThread>;
     static constexpr int QueryTile = Threads::blockRows, KeyTile = X * KeysOfThread;
-    static constexpr int pitch = D + 4, scorePitch = KeyTile + 4, keyPitch = KeyChunk + 4;
+    // The rows of P that a warp writes at once lie in different banks.
+    static constexpr int pitch = D + 4, scorePitch = KeyTile + (X == 32 ? 4 : X), keyPitch = KeyChunk + 4;
     static constexpr int keyChunks = D / KeyChunk, valueChunks = KeyTile / ValueChunk, chunks = keyChunks + valueChunks;
     static constexpr int keyFloats = KeyTile * keyPitch, valueFloats = ValueChunk * D;
     static constexpr int chunkFloats = keyFloats > valueFloats ? keyFloats : valueFloats;
@@ -74,6 +75,7 @@ struct FlashAttention2ForwardF32 {
             launch.vectorised);
         load(tiles.lower, 0);
         const float *const Qr = Qi + Threads::row(0) * pitch, *const Pr = P + Threads::row(0) * scorePitch;
+        constexpr int rowStep = Threads::rowsAtOnce;
         Product O;
         float m[rowsOfThread], l[rowsOfThread];
         clear(O);
@@ -86,7 +88,8 @@ struct FlashAttention2ForwardF32 {
             clear(S);
 #pragma unroll 1
             for (int chunk = 0; chunk < keyChunks; ++chunk)
-                streamNT<Threads, X, KeyChunk, pitch, keyPitch>(S, Qr + chunk * KeyChunk, advance(j, chunk));
+                streamNT<rowStep, X, KeyChunk, pitch, keyPitch>(
+                    S, Qr + chunk * KeyChunk, advance(j, chunk) + Threads::x() * keyPitch);
             if (launch.softmaxScaleLog2 < 0) negate(S);
             if (!whole.contains(j)) maskTile(S, plan, rows.lower, j * KeyTile);
             onlineSoftmax(S, O, m, l, launch.positiveScaleLog2);
@@ -99,8 +102,8 @@ struct FlashAttention2ForwardF32 {
             __syncwarp();
 #pragma unroll 1
             for (int chunk = 0; chunk < valueChunks; ++chunk)
-                streamNN<Threads, X, ValueChunk, scorePitch, D>(
-                    O, Pr + chunk * ValueChunk, advance(j, keyChunks + chunk));
+                streamNN<rowStep, 4 * X, ValueChunk, scorePitch, D>(
+                    O, Pr + chunk * ValueChunk, advance(j, keyChunks + chunk) + Threads::x() * 4);
         }
         waitForCopies<0>();
         if (launch.mask != TileMaskFull && __any_sync(~0u, mayHaveLeaked(O, l))) {
@@ -196,3 +199,11 @@ FATTN_ENTRY(fattn_fa2_forward_f32_d96, run, 2, FlashAttention2ForwardF32<96, 8, 
 FATTN_ENTRY(fattn_fa2_forward_f32_d128, run, 2, FlashAttention2ForwardF32<128, 16, 8, 32, 32>)
 FATTN_ENTRY(fattn_fa2_forward_f32_d192, run, 2, FlashAttention2ForwardF32<192, 16, 4, 64, 16>)
 FATTN_ENTRY(fattn_fa2_forward_f32_d256, run, 2, FlashAttention2ForwardF32<256, 32, 4, 32, 16>)
+
+// For problems that leave most processors idle: tiles of 32 rows, which take a quarter of the time.
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d32, run, 2, FlashAttention2ForwardF32<32, 8, 8, 32, 64, 2>)
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d64, run, 2, FlashAttention2ForwardF32<64, 8, 8, 64, 64, 2>)
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d96, run, 2, FlashAttention2ForwardF32<96, 8, 8, 96, 64, 2>)
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d128, run, 2, FlashAttention2ForwardF32<128, 8, 8, 64, 32, 2>)
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d192, run, 2, FlashAttention2ForwardF32<192, 8, 8, 64, 16, 2>)
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d256, run, 2, FlashAttention2ForwardF32<256, 16, 4, 64, 16, 2>)

@@ -1,55 +1,98 @@
 // The products of FlashAttention-2 in F32 on exact FFMAs, with larger register tiles than float_tile_steps.cuh and
 // right operands that stream through shared memory in chunks.
 //
-// A thread owns Rows rows and of a product's columns every X-th (gemmNT, whose right operand is read along k) or groups
-// of four neighbours (gemmNN). A shared load of 16 bytes costs as much of the memory's time as four FFMAs of a warp, so
-// 8 × 8 tiles, which read 16 times 16 bytes for 256 FFMAs, are what keeps the FFMA units the limit. A warp holds whole
-// rows, X threads a row: row statistics and P stay within a warp. Its threads' rows lie side by side, so that the
-// addresses which a warp reads at once are in different banks.
+// A thread owns Rows rows and Count columns of a product: every so many (where the operand is read along k) or groups of
+// four neighbours (where it is read across k). 8 × 8 tiles read 16 times 16 bytes for 256 FFMAs.
+//
+// What a shared load of 16 bytes costs depends on which lanes read the same address. Shared memory serves a warp's 512
+// bytes in four turns of eight lanes, or in two of sixteen where lane l reads what lane l ^ 1 or l ^ 2 reads. So bit 0
+// of the lane chooses a column and bit 1 a row: what is read by rows is then shared by l and l ^ 1, what is read by
+// columns by l and l ^ 2. The two rows or eight columns of a turn lie in different banks.
 #pragma once
 
 #include "float_tile_steps.cuh"
 
 constexpr int streamThreads = 128;
 
-// How the threads of a block share out rows and columns.
+// A lane's place among the X columns and 32 / X rows of threads that a warp is.
+template <int X>
+struct LanePlace {
+    static_assert(X == 8 || X == 16 || X == 32);
+
+    __device__ static int x() {
+        const int lane = threadIdx.x % 32;
+        return X == 32 ? lane : (lane & 1) | (lane >> 1 & (X - 2));
+    }
+    __device__ static int y() {
+        const int lane = threadIdx.x % 32;
+        return X == 32 ? 0 : (lane >> 1 & 1) | (X == 8 ? lane >> 3 & 2 : 0);
+    }
+    // The bits of the lane that are its column.
+    static constexpr int columnBits = X == 8 ? 13 : X == 16 ? 29 : 31;
+};
+
+// How the threads of a forward block share out rows and columns: a warp holds whole rows, X threads a row, so that row
+// statistics and P stay within a warp.
 template <int X, int Rows>
 struct StreamThreads {
     static constexpr int rowsAtOnce = 32 / X, warpRows = rowsAtOnce * Rows, blockRows = streamThreads / 32 * warpRows;
 
-    __device__ static int x() { return threadIdx.x % X; }
+    __device__ static int x() { return LanePlace<X>::x(); }
     __device__ static int warpRow() { return threadIdx.x / 32 * warpRows; }
     // A thread's r-th row in the block's tile.
-    __device__ static int row(int r) { return warpRow() + r * rowsAtOnce + threadIdx.x % 32 / X; }
+    __device__ static int row(int r) { return warpRow() + r * rowsAtOnce + LanePlace<X>::y(); }
     // The column of a thread's c-th value, in groups of four neighbours.
     __device__ static int column(int c) { return c / 4 * (4 * X) + x() * 4 + c % 4; }
 
     __device__ static float maximum(float v) {
 #pragma unroll
-        for (int distance = 1; distance < X; distance *= 2) v = fmaxf(v, __shfl_xor_sync(~0u, v, distance));
+        for (int distance = 1; distance < 32; distance *= 2)
+            if (LanePlace<X>::columnBits & distance) v = fmaxf(v, __shfl_xor_sync(~0u, v, distance));
         return v;
     }
     __device__ static float sum(float v) {
 #pragma unroll
-        for (int distance = 1; distance < X; distance *= 2) v += __shfl_xor_sync(~0u, v, distance);
+        for (int distance = 1; distance < 32; distance *= 2)
+            if (LanePlace<X>::columnBits & distance) v += __shfl_xor_sync(~0u, v, distance);
         return v;
     }
 };
 
-__device__ inline float4 loadFour(const float *source) { return *reinterpret_cast<const float4 *>(source); }
+// How the threads of a backward block share out a product of RowCount × ColumnCount: X × Y threads with Rows × Columns
+// values each, a warp being 8 threads wide and 4 high. If those are fewer threads than the block has, its `groups` each
+// have a part of k.
+template <int Threads, int RowCount, int ColumnCount, int Rows, int Columns>
+struct ProductThreads {
+    static constexpr int X = ColumnCount / Columns, Y = RowCount / Rows, groups = Threads / (X * Y);
+    static constexpr int rows = Rows, columns = Columns;
+    static_assert(X % 8 == 0 && Y % 4 == 0 && X * Y * groups == Threads);
+    static_assert(Rows % 4 == 0 && Columns % 4 == 0 && X * Columns == ColumnCount && Y * Rows == RowCount);
 
-// c += A Bᵀ over K columns: A from this thread's first row on, B [X Count][K].
-template <typename Threads, int X, int K, int PitchA, int PitchB, int Rows, int Count>
+    __device__ static int warp() { return threadIdx.x / 32 % (X / 8 * (Y / 4)); }
+    __device__ static int group() { return threadIdx.x / (X * Y); }
+    __device__ static int x() { return warp() % (X / 8) * 8 + LanePlace<8>::x(); }
+    __device__ static int y() { return warp() / (X / 8) * 4 + LanePlace<8>::y(); }
+    // A thread's r-th row and c-th column where they are taken in groups of four neighbours.
+    __device__ static int row(int r) { return r / 4 * (4 * Y) + y() * 4 + r % 4; }
+    __device__ static int column(int c) { return c / 4 * (4 * X) + x() * 4 + c % 4; }
+};
+
+__device__ inline float4 loadFour(const float *source) { return *reinterpret_cast<const float4 *>(source); }
+__device__ inline void storeFour(float *target, const float (&x)[4]) {
+    *reinterpret_cast<float4 *>(target) = make_float4(x[0], x[1], x[2], x[3]);
+}
+
+// c += A Bᵀ over K columns: A from this thread's first row on, its rows RowStep apart, B likewise.
+template <int RowStep, int ColumnStep, int K, int PitchA, int PitchB, int Rows, int Count>
 __device__ inline void streamNT(float (&c)[Rows][Count], const float *A, const float *B) {
-    B += Threads::x() * PitchB;
 #pragma unroll 2
     for (int k = 0; k < K; k += 4) {
         float4 a[Rows];
 #pragma unroll
-        for (int r = 0; r < Rows; ++r) a[r] = loadFour(A + r * Threads::rowsAtOnce * PitchA + k);
+        for (int r = 0; r < Rows; ++r) a[r] = loadFour(A + r * RowStep * PitchA + k);
 #pragma unroll
         for (int e = 0; e < Count; ++e) {
-            const float4 b = loadFour(B + e * X * PitchB + k);
+            const float4 b = loadFour(B + e * ColumnStep * PitchB + k);
 #pragma unroll
             for (int r = 0; r < Rows; ++r) c[r][e] = fmaf(a[r].x, b.x, c[r][e]);
 #pragma unroll
@@ -62,29 +105,48 @@ __device__ inline void streamNT(float (&c)[Rows][Count], const float *A, const f
     }
 }
 
-// c += A B over K rows of B: A from this thread's first row on, B [K][X Count].
-template <typename Threads, int X, int K, int PitchA, int PitchB, int Rows, int Count>
+// c += A B over K rows of B: A from this thread's first row on, its rows RowStep apart, B from its first column on, its
+// columns in groups of four GroupStep apart. Masked: see multiplyAdd.
+template <int RowStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked = false, int Rows, int Count>
 __device__ inline void streamNN(float (&c)[Rows][Count], const float *A, const float *B) {
-    B += Threads::x() * 4;
 #pragma unroll 2
     for (int k = 0; k < K; k += 4) {
         float4 a[Rows];
 #pragma unroll
-        for (int r = 0; r < Rows; ++r) a[r] = loadFour(A + r * Threads::rowsAtOnce * PitchA + k);
+        for (int r = 0; r < Rows; ++r) a[r] = loadFour(A + r * RowStep * PitchA + k);
 #pragma unroll
         for (int q = 0; q < 4; ++q)
 #pragma unroll
             for (int g = 0; g < Count / 4; ++g) {
-                const float4 b = loadFour(B + (k + q) * PitchB + g * 4 * X);
+                const float4 b = loadFour(B + (k + q) * PitchB + g * GroupStep);
 #pragma unroll
                 for (int r = 0; r < Rows; ++r) {
                     const float factor = (&a[r].x)[q];
-                    c[r][4 * g] = fmaf(factor, b.x, c[r][4 * g]);
-                    c[r][4 * g + 1] = fmaf(factor, b.y, c[r][4 * g + 1]);
-                    c[r][4 * g + 2] = fmaf(factor, b.z, c[r][4 * g + 2]);
-                    c[r][4 * g + 3] = fmaf(factor, b.w, c[r][4 * g + 3]);
+                    c[r][4 * g] = multiplyAdd<Masked>(factor, b.x, c[r][4 * g]);
+                    c[r][4 * g + 1] = multiplyAdd<Masked>(factor, b.y, c[r][4 * g + 1]);
+                    c[r][4 * g + 2] = multiplyAdd<Masked>(factor, b.z, c[r][4 * g + 2]);
+                    c[r][4 * g + 3] = multiplyAdd<Masked>(factor, b.w, c[r][4 * g + 3]);
                 }
             }
+    }
+}
+
+// c += Aᵀ B over K rows of A and B, each from this thread's first column on, columns in groups of four that lie
+// RowGroupStep and GroupStep apart. Masked: see multiplyAdd.
+template <int RowGroupStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked, int Rows, int Count>
+__device__ inline void streamTN(float (&c)[Rows][Count], const float *A, const float *B) {
+#pragma unroll 4
+    for (int k = 0; k < K; ++k) {
+        float4 a[Rows / 4], b[Count / 4];
+#pragma unroll
+        for (int g = 0; g < Rows / 4; ++g) a[g] = loadFour(A + k * PitchA + g * RowGroupStep);
+#pragma unroll
+        for (int g = 0; g < Count / 4; ++g) b[g] = loadFour(B + k * PitchB + g * GroupStep);
+#pragma unroll
+        for (int r = 0; r < Rows; ++r)
+#pragma unroll
+            for (int e = 0; e < Count; ++e)
+                c[r][e] = multiplyAdd<Masked>((&a[r / 4].x)[r % 4], (&b[e / 4].x)[e % 4], c[r][e]);
     }
 }
 
@@ -97,22 +159,22 @@ __host__ __device__ constexpr int copyCycleOf(int threads, int chunks) {
 
 // Starts the copy of rows [first, first + RowCount) and columns [firstColumn, firstColumn + ColumnCount) of a tensor
 // into a tile of that pitch; what is at or past `limit` or `size` becomes 0.
-template <int RowCount, int ColumnCount, int Pitch>
+template <int RowCount, int ColumnCount, int Pitch, int Threads = streamThreads>
 __device__ inline void copyFloats(
     float *tile, const Rows<const float> &rows, int first, int limit, int size, bool vectorised, int firstColumn = 0) {
     if (vectorised) {
         constexpr int chunks = ColumnCount / 4;
         constexpr int total = RowCount * chunks;
-        constexpr int cycle = copyCycleOf(streamThreads, chunks), step = cycle * streamThreads / chunks;
-        static_assert(total % (cycle * streamThreads) == 0, "every thread copies the same number of chunks");
+        constexpr int cycle = copyCycleOf(Threads, chunks), step = cycle * Threads / chunks;
+        static_assert(total % (cycle * Threads) == 0, "every thread copies the same number of chunks");
 #pragma unroll 1
         for (int c = 0; c < cycle; ++c) {
-            const int index = threadIdx.x + c * streamThreads, row = index / chunks, column = index % chunks * 4;
+            const int index = threadIdx.x + c * Threads, row = index / chunks, column = index % chunks * 4;
             const int below = firstColumn + column < size ? limit - first - row : 0;
             const float *source = rows.row(first + row) + firstColumn + column;
             const uint32_t target = sharedAddress(tile + row * Pitch + column);
 #pragma unroll
-            for (int pass = 0; pass < total / (cycle * streamThreads); ++pass) {
+            for (int pass = 0; pass < total / (cycle * Threads); ++pass) {
                 const bool valid = pass * step < below; // else the address is not read
                 copyAsync16(target + pass * step * Pitch * 4, source, valid);
                 source += step * rows.stride;
@@ -121,7 +183,7 @@ __device__ inline void copyFloats(
         return;
     }
 #pragma unroll 1
-    for (int index = threadIdx.x; index < RowCount * ColumnCount; index += streamThreads) {
+    for (int index = threadIdx.x; index < RowCount * ColumnCount; index += Threads) {
         const int row = index / ColumnCount, column = index % ColumnCount;
         const bool valid = first + row < limit && firstColumn + column < size;
         tile[row * Pitch + column] = valid ? rows.row(first + row)[firstColumn + column] : 0;

@@ -72,12 +72,13 @@ __device__ inline void loadColumns(float (&b)[Count], const float *row) {
 
 // What P and dS hold where the row does not see the key: a zero of its own, which no visible element has.
 constexpr float hidden = -0.0f;
+__device__ inline bool isHidden(float p) { return __float_as_uint(p) == 0x80000000u; }
 
 // c + a b; in a masked tile nothing is added where a is hidden, so that a NaN or an infinity in b stays out of rows
 // that do not see it.
 template <bool Masked>
 __device__ inline float multiplyAdd(float a, float b, float c) {
-    return Masked && __float_as_uint(a) == 0x80000000u ? c : fmaf(a, b, c);
+    return Masked && isHidden(a) ? c : fmaf(a, b, c);
 }
 
 // p (dP - delta), never a negative zero.

@@ -99,6 +99,15 @@ __device__ inline void copyAsync16(uint32_t shared, const void *global, bool val
                  : "memory");
 }
 
+// 8 bytes likewise.
+__device__ inline void copyAsync8(uint32_t shared, const void *global, bool valid) {
+    int bytes = valid ? 8 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;"
+                 :
+                 : "r"(shared), "l"(global), "r"(bytes)
+                 : "memory");
+}
+
 __device__ inline void commitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Waits until at most `Pending` of this thread's groups are under way.

@@ -32,7 +32,8 @@ extension LaunchProblem {
         case .flashAttention2:
             return [
                 step(
-                    "fa2_forward_\(bucketName)", isF32 ? .flashAttention2ForwardF32 : .flashAttention2Forward,
+                    "fa2_forward_\(isSmall(.forward) ? "small_" : "")\(bucketName)",
+                    isF32 ? .flashAttention2ForwardF32 : .flashAttention2Forward,
                     .queryTiles(rows: s.queryLength, heads: heads), pairs: heads, pairBytes: keyBytes)
             ]
         }
@@ -65,11 +66,18 @@ extension LaunchProblem {
             return [
                 prepare, step("fa1_backward_\(bucketName)", .flashAttention1Backward, .fixed(Grid(keyHeads))),
             ]
+        case .flashAttention2 where isSmall(.backward):
+            return [
+                step(
+                    "fa2_backward_small_\(bucketName)", .flashAttention2BackwardF32,
+                    .keyAndQueryTiles(keys: s.keyLength, keyHeads: keyHeads, rows: s.queryLength, heads: heads))
+            ]
         case .flashAttention2:
             let module: KernelModule = isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward
             let main = step(
                 "fa2_backward_\(bucketName)", module, .keyTiles(keys: s.keyLength, heads: keyHeads),
                 pairs: keyHeads, pairBytes: queryBytes)
+            if sumsInPlace { return [prepare, main] }
             let query =
                 deterministic
                 ? step(

@@ -30,13 +30,14 @@ package struct LaunchProblem: Hashable, Sendable {
     package var softmaxScale: Double
     package var algorithm: AttentionAlgorithm
     package var format: KernelFormat
-    /// dQ without atomics; F32 is always so.
+    /// dQ without atomics.
     package var deterministic: Bool
     /// Ranges that the keys are split into when decoding; 1 does not split.
     package var splits: Int
+    private let multiprocessorCount: Int
 
     /// - Parameters:
-    ///   - multiprocessorCount: of the device, which decides how far keys are split.
+    ///   - multiprocessorCount: of the device, which decides how far keys are split and which problems are small.
     package init(
         shape: AttentionShape, mask: AttentionMask, softmaxScale: Double, algorithm: AttentionAlgorithm,
         format: KernelFormat, deterministic: Bool, multiprocessorCount: Int
@@ -46,7 +47,8 @@ package struct LaunchProblem: Hashable, Sendable {
         self.softmaxScale = softmaxScale
         self.algorithm = algorithm
         self.format = format
-        self.deterministic = deterministic || format == .f32
+        self.deterministic = deterministic
+        self.multiprocessorCount = multiprocessorCount
         splits = Self.splits(shape, algorithm, format, multiprocessorCount)
     }
 
@@ -63,6 +65,24 @@ package struct LaunchProblem: Hashable, Sendable {
 
     /// Whether the forward pass splits the keys.
     package var splitsKeys: Bool { splits > 1 }
+
+    /// Whether large tiles would leave most processors idle, so that small ones are quicker: FlashAttention-2 in
+    /// F32 has both. Forward: a block per 128 rows; backward: a block per 64 rows and one per 64 keys.
+    package func isSmall(_ pass: AttentionPass) -> Bool {
+        guard algorithm == .flashAttention2, format == .f32 else { return false }
+        let s = shape
+        func blocks(_ length: Int, _ heads: Int, _ tile: Int) -> Int { (length + tile - 1) / tile * heads * s.batch }
+        return switch pass {
+        case .forward: 4 * blocks(s.queryLength, s.heads, 128) <= multiprocessorCount
+        case .backward:
+            blocks(s.queryLength, s.heads, 64) + blocks(s.keyLength, s.keyValueHeads, 64) <= multiprocessorCount
+        }
+    }
+
+    /// Whether dQ is summed where it is, without working memory of its own.
+    package var sumsInPlace: Bool {
+        algorithm == .flashAttention2 && format == .f32 && !deterministic && !isSmall(.backward)
+    }
 
     /// The smallest head size with a kernel of its own that holds both D and Dv; nil above 256.
     package var bucket: Int? {
@@ -108,6 +128,8 @@ package enum GridRule: Hashable, Sendable {
     case queryTiles(rows: Int, heads: Int)
     /// One block a tile of so many keys, times heads, in one dimension.
     case keyTiles(keys: Int, heads: Int)
+    /// Blocks by key tiles and, after them, by query tiles.
+    case keyAndQueryTiles(keys: Int, keyHeads: Int, rows: Int, heads: Int)
     /// Query tiles by heads.
     case rows(Int, heads: Int)
     /// Key tiles by query tiles by heads; columns instead of keys for a product's tiles of 64.
@@ -119,6 +141,8 @@ package enum GridRule: Hashable, Sendable {
         return switch self {
         case .queryTiles(let rows, let heads): Grid(count(rows, geometry.queryTile) * heads)
         case .keyTiles(let keys, let heads): Grid(count(keys, geometry.keyTile) * heads)
+        case .keyAndQueryTiles(let keys, let keyHeads, let rows, let heads):
+            Grid(count(keys, geometry.keyTile) * keyHeads + count(rows, geometry.queryTile) * heads)
         case .rows(let rows, let heads): Grid(count(rows, geometry.queryTile), heads)
         case .tiles(let columns, let rows, let heads):
             Grid(count(columns, geometry.keyTile), count(rows, geometry.queryTile), heads)

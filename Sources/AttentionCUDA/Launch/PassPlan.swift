@@ -50,7 +50,7 @@ package struct PassPlan: Sendable {
         let kept = try workingMemory.allocate(&parameters, on: stream)
         // The pool takes memory back in the order of the stream, after the kernels.
         defer { withExtendedLifetime(kept) {} }
-        let gradientSum = parameters.gradientSum
+        let gradientSum = problem.sumsInPlace ? parameters.queryGradient.address : parameters.gradientSum
         for launch in launches {
             parameters.pairsAtOnce = launch.pairsAtOnce
             parameters.gradientSum = launch.hidesGradientSum ? 0 : gradientSum

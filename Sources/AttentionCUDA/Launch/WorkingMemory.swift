@@ -22,11 +22,12 @@ package struct WorkingMemory: Hashable, Sendable {
                 partialOutput = problem.splits * rows * shape.valueHeadSize
                 partialLogSumExp = problem.splits * rows
             }
+        case .backward where problem.isSmall(.backward): break
         case .backward:
             let paddedRows = shape.batch * shape.heads * problem.paddedRows
             rowTerms = 2 * paddedRows
             if problem.algorithm == .flashAttention1 { gradientSum = rows * shape.headSize }
-            if problem.algorithm == .flashAttention2, !problem.deterministic {
+            if problem.algorithm == .flashAttention2, !problem.deterministic, !problem.sumsInPlace {
                 gradientSum = paddedRows * (problem.bucket ?? 0)
             }
         }

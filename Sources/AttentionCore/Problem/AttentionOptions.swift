@@ -19,8 +19,8 @@ public struct AttentionOptions: Hashable, Sendable {
     public var parallelRuntime: ParallelRuntime
     /// The tile sizes of both passes; chosen for the problem, from a table of measurements, if nil.
     public var tileSizes: TileSizes?
-    /// Whether results must be bit-identical from run to run. They are in any case, but for the gradients of
-    /// Float16 and BFloat16 by FlashAttention-2 on a GPU, which are slower with it.
+    /// Whether results must be bit-identical from run to run. They are in any case, but for the query
+    /// gradients of FlashAttention-2 on a GPU, whose backward pass is slower with it.
     public var deterministic: Bool
 
     /// Options of which every one has a default; see the properties for what nil means.

@@ -37,7 +37,8 @@ typedef struct {
                                // delta = rowsum(dO * O); Nr is Nq rounded up to TileRowPadding
     uint64_t keyLengths;       // int32_t [B]: how many of the keys exist; 0 if all
     uint64_t gradientSum;      // float [B, H, Nr, Dp], dQ before its rounding, in fragment order, Dp being the
-                               // bucket of D: see flash_attention_2_backward.cu; 0 in the deterministic mode
+                               // bucket of D: see flash_attention_2_backward.cu; 0 in the deterministic mode.
+                               // F32: the address of dQ, whose rows are added to where they are
     uint64_t partialOutput;    // float [splits, B, H, Nq, Dv]: see split_keys_forward.cu
     uint64_t partialLogSumExp; // float [splits, B, H, Nq], in units of log2
     uint64_t scores;           // float [B, H, Nq, Nk]: naive only
