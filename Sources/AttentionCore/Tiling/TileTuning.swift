@@ -28,7 +28,7 @@ package enum TileTuning {
     ///
     /// - Forward: Br 192. A wide Bc wins, because the work for each row and tile (the maximum, the correction, O) is
     ///   done less often: as wide as leaves S, K and V in the core's cache, and at most 512.
-    /// - Backward: Br 192, Bc 128; causal Bc 64, which wastes less on the diagonal.
+    /// - Backward: Br 192, Bc 128; causal Bc 64, which wastes less on the diagonal, but for a tile of all keys.
     /// - The side that tasks are made of is cut into equal tiles, and into more than these where that makes too few
     ///   tasks.
     ///
@@ -46,25 +46,26 @@ package enum TileTuning {
         case (.onlineSoftmax, .backward): TileSizes(queries: 1, keys: 64)
         case (.flashAttention2, .forward):
             TileSizes(
-                queries: part(of: queries, heads: heads, upTo: 192),
+                queries: part(of: queries, heads: heads, upTo: 192, unit: queries > 64 ? 64 : 32),
                 keys: keysInCache(shape, queries: 192, scalarSize: scalarSize, cacheBytes: cacheBytes))
         case (.flashAttention2, .backward):
             TileSizes(
-                queries: 192,
+                queries: part(of: queries, heads: heads, upTo: 192, unit: 32),
                 keys: part(
                     of: shape.keyLength, heads: shape.batch * shape.keyValueHeads,
-                    upTo: (options.mask == .full ? 128 : 64) * 4 / scalarSize))
+                    upTo: (options.mask == .full || shape.keyLength <= 128 ? 128 : 64) * 4 / scalarSize,
+                    unit: 64 * 4 / scalarSize))
         case (_, .forward): TileSizes(queries: 192, keys: 512 * 4 / scalarSize)
         case (_, .backward): TileSizes(queries: 192, keys: 128 * 4 / scalarSize)
         }
     }
 
     /// A tile of a length that is cut into equal parts of up to `most`, or into more where all heads together would
-    /// have fewer than 16; a multiple of 32, which is a strip of rows and fills whole vectors.
-    private static func part(of length: Int, heads: Int, upTo most: Int) -> Int {
-        let wanted = TilePlan.tiles(16, of: max(heads, 1))
-        let parts = max(TilePlan.tiles(length, of: most), min(wanted, TilePlan.tiles(length, of: 32)), 1)
-        return TilePlan.tiles(TilePlan.tiles(max(length, 1), of: parts), of: 32) * 32
+    /// have fewer than 16; in whole units, which fill the vectors of a register tile.
+    private static func part(of length: Int, heads: Int, upTo most: Int, unit: Int) -> Int {
+        let wanted = min(TilePlan.tiles(16, of: max(heads, 1)), TilePlan.tiles(length, of: unit))
+        let parts = max(TilePlan.tiles(length, of: most), wanted, 1)
+        return max(TilePlan.tiles(TilePlan.tiles(length, of: parts), of: unit), 1) * unit
     }
 
     /// Bc such that a tile of S, K and V fills the cache: 512 for D up to 128 and 352 for D 256 with 1 MB.
