@@ -48,7 +48,7 @@ struct KernelCases {
     func sizes(_ algorithm: AttentionAlgorithm, _ pass: AttentionPass) -> TileSizes {
         TileTuning.sizes(
             AttentionShape(batch: 1, heads: 8, queryLength: 2048, headSize: 128),
-            AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize, cacheBytes: Machine.cacheBytes(2))
+            AttentionOptions(algorithm: algorithm), pass, scalarSize: table.scalarSize, cacheBytes: 0)
     }
 
     /// Br and Bc for decoding.
@@ -56,7 +56,7 @@ struct KernelCases {
         TileTuning.sizes(
             AttentionShape(batch: 1, heads: 32, keyValueHeads: 8, queryLength: 1, keyLength: 16384, headSize: 128),
             AttentionOptions(algorithm: .flashAttention2), .forward, scalarSize: table.scalarSize,
-            cacheBytes: Machine.cacheBytes(2))
+            cacheBytes: 0)
     }
 
     /// A row length of a destination that the kernel writes in whole panels.
