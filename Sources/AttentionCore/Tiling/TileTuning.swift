@@ -89,8 +89,8 @@ package enum TileTuning {
         return KeySplits(tilesOfSplit: max(4, TilePlan.tiles(tiles, of: 64)))
     }
 
-    /// Whether a problem of decoding has so few rows that they are best taken as they lie: the queries of all heads that
-    /// share K and V.
+    /// Whether a problem of decoding has so few rows, the queries of all heads that share K and V, that they
+    /// are best taken as they lie.
     package static func takesDots(_ shape: AttentionShape) -> Bool {
         hasFewQueries(shape) && shape.queryLength * shape.groupSize < 12
     }
