@@ -1,3 +1,4 @@
+import AttentionCPU
 import AttentionCore
 import TileKernelTable
 
