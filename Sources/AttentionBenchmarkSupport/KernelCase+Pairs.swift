@@ -11,7 +11,9 @@ extension KernelCase {
         return [
             widening.pass("widen", Br, D, reads: 2) { conversion.widen(Br, D, $0.A, D, $0.C, D) },
             rounding.pass("round", Br, D, reads: 4) { conversion.round(Br, D, $0.A, D, $0.C, D) },
-            widening.product("gemmNT", rows, Bc, D) { conversion.gemmNT(rows, Bc, D, $0.A, D, $0.B, D, $0.C, Bc) },
+            widening.product("gemmNT", rows, Bc, D) {
+                conversion.gemmNT(rows, Bc, D, $0.A, D, $0.B, D, $0.C, Bc)
+            },
             widening.product("gemmNN", rows, D, Bc) {
                 conversion.gemmNN(rows, D, Bc, $0.A, Bc, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
             },
@@ -32,7 +34,8 @@ extension KernelCase {
                     kernels.gemmNT(few, keys, D / 2, $0.A, D / 2, $0.B, D / 2, $0.C, keys)
                 },
                 cases.product("gemmRows", few, D, keys / 2, perEntry: 2) {
-                    kernels.gemmRows(few, D, keys / 2, $0.A, keys / 2, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
+                    kernels.gemmRows(
+                        few, D, keys / 2, $0.A, keys / 2, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
                 },
                 // Sᵀ = K Qᵀ
                 cases.product("gemmPacked", Bc, Br, D / 2, perEntry: 2) {

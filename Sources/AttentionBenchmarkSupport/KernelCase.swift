@@ -1,3 +1,4 @@
+import AttentionCPU
 import AttentionCore
 import TileKernelTable
 
@@ -54,7 +55,8 @@ struct KernelCases {
     /// Br and Bc for decoding.
     var decodingSizes: TileSizes {
         TileTuning.sizes(
-            AttentionShape(batch: 1, heads: 32, keyValueHeads: 8, queryLength: 1, keyLength: 16384, headSize: 128),
+            AttentionShape(
+                batch: 1, heads: 32, keyValueHeads: 8, queryLength: 1, keyLength: 16384, headSize: 128),
             AttentionOptions(algorithm: .flashAttention2), .forward, scalarSize: table.scalarSize,
             cacheBytes: 0)
     }

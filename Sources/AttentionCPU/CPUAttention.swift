@@ -145,14 +145,14 @@ package struct ForwardRun<Element: CPUElement> {
         }
     }
 
-    // FlashAttention-2 with few rows as they lie, or with rows in panels; the keys are split, or they are not.
+    // FlashAttention-2 with few rows as they lie, or with rows in panels; the keys are split or not.
 
     private static func flashAttention2Layout<Dots: ForwardRows, Panels: ForwardRows>(
         _ dots: Dots.Type, _ panels: Panels.Type, _ c: CPUContext
     ) -> WorkspaceLayout {
         if c.keySplits == nil { return WorkspaceLayout(FlashAttention2Forward<Panels>.self, c) }
-        return c.takesDots
-            ? WorkspaceLayout(SplitKeysForward<Dots>.self, c) : WorkspaceLayout(SplitKeysForward<Panels>.self, c)
+        if c.takesDots { return WorkspaceLayout(SplitKeysForward<Dots>.self, c) }
+        return WorkspaceLayout(SplitKeysForward<Panels>.self, c)
     }
 
     private func flashAttention2<Dots: ForwardRows, Panels: ForwardRows>(

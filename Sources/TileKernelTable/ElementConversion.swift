@@ -1,5 +1,5 @@
-/// The micro-kernels that turn blocks of a 16-bit type into Float and back, or multiply with them as they lie, for
-/// one instruction set.
+/// The micro-kernels that turn blocks of a 16-bit type into Float and back, or multiply with them as they
+/// lie, for one instruction set.
 ///
 /// They stand beside the `TileKernelTable` of Float, by the same rules.
 public struct ElementConversion: Sendable {

@@ -32,7 +32,8 @@ enum DotTile<let rows: Int, let keys: Int, B: Storage> {
             let (tail, added) = (k - lanes, Scalar(d - (k - lanes)))
             let isNew = laneNumbers .>= added
             for j in 0..<keys {
-                let y = Vector.zero.replacing(with: B.vector(b + min(j, last) * bRow + tail, bRow), where: isNew)
+                let key = b + min(j, last) * bRow
+                let y = Vector.zero.replacing(with: B.vector(key + tail, bRow), where: isNew)
                 for r in 0..<rows {
                     let x = Vector.zero.replacing(with: load(a + r * aRow + tail), where: isNew)
                     sum[unchecked: r][unchecked: j] = multiplyAdd(x, y, sum[unchecked: r][unchecked: j])
@@ -96,7 +97,8 @@ private typealias RowTile<B: Storage> = DotTile<1, 4, B>
 @inline(__always)
 private func dotRows<B: Storage>(
     _ storage: B.Type, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ b: UnsafePointer<B.Element>,
-    _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int, _ count: Int, _ ahead: UnsafePointer<B.Element>
+    _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int, _ count: Int,
+    _ ahead: UnsafePointer<B.Element>
 ) {
     var sums = zeroBlock
     RowsTile<B>.multiply(k, a, aRow, b, bRow, last: count - 1, into: &sums, at: 0, ahead: ahead)
@@ -143,8 +145,8 @@ private func dotShort<B: Storage>(
     }
 }
 
-/// S = Q Kᵀ with K `[n][k]` as it lies, for whole groups of `rowsOfTile` rows of Q; returns how many rows those are. A
-/// vector's worth of keys meets all of them before the next, so that K is read from memory once.
+/// S = Q Kᵀ with K `[n][k]` as it lies, for whole groups of `rowsOfTile` rows of Q; returns how many rows
+/// those are. A vector's worth of keys meets all of them before the next, so that K is read from memory once.
 @inline(__always)
 private func dotGroups<B: Storage>(
     _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
@@ -188,7 +190,8 @@ private func dotRest<B: Storage>(
         while j < n {
             let keys = b + j * bRow
             dotRow(
-                storage, k, a + r * aRow, keys, bRow, c + r * cRow + j, min(lanes, n - j), keys + distance * bRow)
+                storage, k, a + r * aRow, keys, bRow, c + r * cRow + j, min(lanes, n - j),
+                keys + distance * bRow)
             j += lanes
         }
         distance = 0

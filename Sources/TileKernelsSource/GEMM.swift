@@ -174,12 +174,12 @@ func multiplyInPlace(
 
 // Few rows of A, for which B passes by only once, perhaps from memory and in another type.
 
-/// `m` rows of A against `vectors` vectors of columns of B. The first rows ask for what comes next; the others for what
-/// they have already, which costs less than the loop without it.
+/// `m` rows of A against `vectors` vectors of columns of B. The first rows ask for what comes next; the
+/// others for what is here already, which costs less than a second loop.
 @inline(__always)
 private func streamRows<let vectors: Int, B: Storage>(
-    _ tile: RegisterTile<4, vectors, B>.Type, _ m: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>,
-    _ c: Accumulator, _ ahead: RowStream<B.Element>
+    _ tile: RegisterTile<4, vectors, B>.Type, _ m: Int, _ k: Int, _ a: Operand<Scalar>,
+    _ b: Operand<B.Element>, _ c: Accumulator, _ ahead: RowStream<B.Element>
 ) {
     var stream = ahead
     var r = 0
@@ -231,8 +231,8 @@ private func multiplyFewRows<B: Storage>(
 @inline(__always)
 private func multiplyFewRows<B: Storage>(
     _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ aColumn: Int,
-    _ b: UnsafeRawPointer, _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
-    _ scratch: UnsafeMutableRawPointer
+    _ b: UnsafeRawPointer, _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int,
+    _ rowScale: UnsafeRawPointer?, _ accumulate: Bool, _ scratch: UnsafeMutableRawPointer
 ) {
     multiplyFewRows(
         storage, m, n, k, Operand(memory: scalars(a), row: aRow, column: aColumn),
@@ -257,8 +257,8 @@ func gemmPacked(
     }
 }
 
-/// C = keep C + A B; element (r, d) of A lies at `a[r · aRow + d · aColumn]`. Up to a panel's worth of rows, B is taken
-/// to pass by only once.
+/// C = keep C + A B; element (r, d) of A lies at `a[r · aRow + d · aColumn]`. Up to a panel's worth of rows,
+/// B is taken to pass by only once.
 @inline(never)
 func multiply(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ aColumn: Int, _ b: UnsafeRawPointer,

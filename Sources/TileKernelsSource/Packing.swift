@@ -9,8 +9,8 @@ func scalars(_ p: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Scalar> {
     p.assumingMemoryBound(to: Scalar.self)
 }
 
-/// Copies `[rows][width]` of `b`, `width ≤ panelWidth`, to `[rows][panelWidth]`, zero up to whole vectors; a row is
-/// what a step of a product takes.
+/// Copies `[rows][width]` of `b`, `width ≤ panelWidth`, to `[rows][panelWidth]`, zero up to whole vectors; a
+/// row is what a step of a product takes.
 @inline(__always)
 func copyPadded<B: Storage>(
     _ storage: B.Type, rows: Int, _ width: Int, _ b: Operand<B.Element>, to dst: UnsafeMutablePointer<Scalar>

@@ -141,7 +141,8 @@ func pairRows(
         if c < n { store(RowPairs.vector(from + c, srcRow, count: n - c), to + c, count: n - c) }
     }
     if m % 2 == 1 {
-        let (from, to) = (halves(src) + (m - 1) * srcRow, dst.assumingMemoryBound(to: UInt32.self) + m / 2 * dstRow)
+        let from = halves(src) + (m - 1) * srcRow
+        let to = dst.assumingMemoryBound(to: UInt32.self) + m / 2 * dstRow
         for c in 0..<n { to[c] = UInt32(from[c]) }
     }
 }

@@ -94,7 +94,8 @@ enum RegisterTile<let rows: Int, let vectors: Int, B: Storage> {
         for r in 0..<rows {
             let x = broadcast(a[r * aRow])
             for v in 0..<vectors {
-                sum[unchecked: r][unchecked: v] = multiplyAdd(x, row[unchecked: v], sum[unchecked: r][unchecked: v])
+                sum[unchecked: r][unchecked: v] = multiplyAdd(
+                    x, row[unchecked: v], sum[unchecked: r][unchecked: v])
             }
         }
     }

@@ -1,5 +1,5 @@
-// How an operand that passes by once lies in memory. A 16-bit type is widened on its way into a register, and rows of
-// BF16 that are summed over are paired there: a copy of them would cost more than the few rows they are multiplied with.
+// How an operand that passes by once lies in memory. A 16-bit type is widened on its way into a register, and
+// rows of BF16 that are summed over are paired there: a copy would cost more than the products with few rows.
 
 import CVectorInstructions
 
@@ -40,7 +40,9 @@ typealias HalfBits = SIMD4<UInt16>
 func halves(_ p: UnsafeRawPointer) -> UnsafePointer<UInt16> { p.assumingMemoryBound(to: UInt16.self) }
 
 @inline(__always)
-func halves(_ p: UnsafeMutableRawPointer) -> UnsafeMutablePointer<UInt16> { p.assumingMemoryBound(to: UInt16.self) }
+func halves(_ p: UnsafeMutableRawPointer) -> UnsafeMutablePointer<UInt16> {
+    p.assumingMemoryBound(to: UInt16.self)
+}
 
 @inline(__always)
 private func bits(_ p: UnsafePointer<UInt16>) -> HalfBits {

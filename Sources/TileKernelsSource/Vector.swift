@@ -171,28 +171,30 @@ func horizontalSum(_ v: Vector) -> Scalar {
     #endif
 }
 
+/// The largest lane, where none is NaN.
 @inline(__always)
 func horizontalMaximum(_ v: Vector) -> Scalar {
-    #if KERNEL_F64
     #if KERNEL_AVX512
-    let h4 = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
-    let h2 = h4.lowHalf.replacing(with: h4.highHalf, where: h4.highHalf .> h4.lowHalf)
-    #elseif KERNEL_AVX2
+    #if KERNEL_F64
+    return vector_f64_largest(v)
+    #else
+    return vector_f32_largest(v)
+    #endif
+    #else
+    #if KERNEL_F64
+    #if KERNEL_AVX2
     let h2 = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
     #else
     let h2 = v
     #endif
-    return h2[0] > h2[1] ? h2[0] : h2[1]
     #else
-    #if KERNEL_AVX512
-    let h8 = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
-    let h4 = h8.lowHalf.replacing(with: h8.highHalf, where: h8.highHalf .> h8.lowHalf)
-    #elseif KERNEL_AVX2
+    #if KERNEL_AVX2
     let h4 = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
     #else
     let h4 = v
     #endif
     let h2 = h4.lowHalf.replacing(with: h4.highHalf, where: h4.highHalf .> h4.lowHalf)
+    #endif
     return h2[0] > h2[1] ? h2[0] : h2[1]
     #endif
 }

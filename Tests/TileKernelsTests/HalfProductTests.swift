@@ -4,8 +4,8 @@ import AttentionVerification
 import Testing
 import TileKernelTable
 
-/// The products for few rows with an operand of 16 bits as it lies: they are those of Float with the operand widened
-/// before, to the last bit.
+/// The products for few rows with an operand of 16 bits as it lies: they are those of Float with the operand
+/// widened before, to the last bit.
 @Suite("Products with 16-bit operands")
 struct HalfProductTests {
     /// Rows of 16-bit numbers that end at the end of a page, and the same in Float.
@@ -31,7 +31,9 @@ struct HalfProductTests {
         var memory: UnsafeMutableRawPointer { pages.memory + count % 2 * 2 }
     }
 
-    private func check(_ conversion: ElementConversion, _ set: KernelSet, _ round: (Float) -> (UInt16, Float)) {
+    private func check(
+        _ conversion: ElementConversion, _ set: KernelSet, _ round: (Float) -> (UInt16, Float)
+    ) {
         let table = Float.tileKernels(set)
         for n in table.interestingColumns {
             for m in [0, 1, 2, 3, 4, 5, 7, 8, 13, 16] {

@@ -101,7 +101,8 @@ struct PairKernelTests {
             // The same with rows of B, which are paired on their way.
             let rows = Matrix<Float>(m, n)
             for r in 0..<m { for c in 0..<n { rows[r, c] = 3 } }
-            kernels.gemmRows(m, n, k / 2, a.elements, k / 2, bt.elements, n, rows.memory, n, two, true, &scratch)
+            kernels.gemmRows(
+                m, n, k / 2, a.elements, k / 2, bt.elements, n, rows.memory, n, two, true, &scratch)
             close(rows, { a($0, $1) }, { bt($0, $1) }, 6)
             // C = Aᵀ B: pairs down the columns of both.
             let transposed = Matrix<Float>(m, n)

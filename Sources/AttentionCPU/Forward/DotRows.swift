@@ -2,8 +2,9 @@ import AttentionCore
 
 /// Few rows of Q as they lie: S is dot products with rows of K, a query a row.
 ///
-/// The work is the reading of K and V. Both pass by where they lie, each tile once, and are widened, where they have
-/// to be, on their way into the registers: a widened copy costs more than the products with four rows.
+/// The work is the reading of K and V. Both pass by where they lie, each tile once, and are widened, where
+/// they have to be, on their way into the registers: a widened copy costs more than the products with four
+/// rows.
 struct DotRows<Element: CPUElement>: ForwardRows {
     typealias Scalar = Element.Accumulator
 

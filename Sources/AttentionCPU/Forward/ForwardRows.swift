@@ -2,9 +2,10 @@ import AttentionCore
 
 /// Steps 5 to 8 of FlashAttention-2, forward: some rows of Q meet tiles of keys, one after the other.
 ///
-/// The form that the rows are held in decides which products there are: `PanelRows` holds a query a lane, which is
-/// best where the rows fill vectors, `DotRows` takes fewer rows as they lie. Both exist over pairs of BF16. What the rows
-/// belong to, and which keys they meet, is the caller's: see `FlashAttention2Forward` and `SplitKeysForward`.
+/// The form that the rows are held in decides which products there are: `PanelRows` holds a query a lane,
+/// which is best where the rows fill vectors, `DotRows` takes fewer rows as they lie. Both exist over pairs
+/// of BF16. What the rows belong to, and which keys they meet, is the caller's: see `FlashAttention2Forward`
+/// and `SplitKeysForward`.
 protocol ForwardRows {
     /// What the operands hold.
     associatedtype Element: CPUElement

@@ -2,9 +2,9 @@ import AttentionCore
 
 /// Few rows of Q as they lie, over pairs of BF16.
 ///
-/// As `DotRows`, with both products by the processor's dot product of pairs. Q_i and K_j are pairs along D where they
-/// lie; P is rounded, which makes pairs of keys of it, and rows of V_j are paired on their way into the registers.
-/// Scores, O, m and l are Float; l sums what P was before it was rounded.
+/// As `DotRows`, with both products by the processor's dot product of pairs. Q_i and K_j are pairs along D
+/// where they lie; P is rounded, which makes pairs of keys of it, and rows of V_j are paired on their way
+/// into the registers. Scores, O, m and l are Float; l sums what P was before it was rounded.
 struct PairDotRows: ForwardRows {
     typealias Element = BFloat16
 
@@ -36,8 +36,8 @@ struct PairDotRows: ForwardRows {
     func ready(_ Q: Block<BFloat16>) -> Block<UInt32> { pairs.load(Q, into: self.Q) }
 
     func visit(
-        _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: Block<UInt32>, _ K: Block<BFloat16>, _ V: Block<BFloat16>,
-        into O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
+        _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: Block<UInt32>, _ K: Block<BFloat16>,
+        _ V: Block<BFloat16>, into O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
     ) {
         let S = self.S.corner(Q.rows, K.rows)
         pairs.scores(Q, inPlace: pairs.load(K, into: self.K), into: S)

@@ -2,9 +2,10 @@ import AttentionCore
 
 /// Rows of Q in panels, over pairs of BF16.
 ///
-/// As `PanelRows`, with both products by the processor's dot product of pairs. Q_i and K_j are pairs along D where
-/// they lie. P comes out of the exponential rounded and in pairs of keys, in place of the scores, and V_j is paired
-/// likewise when it is loaded. Scores, O, m and l are Float; l sums what P was before it was rounded.
+/// As `PanelRows`, with both products by the processor's dot product of pairs. Q_i and K_j are pairs along D
+/// where they lie. P comes out of the exponential rounded and in pairs of keys, in place of the scores, and
+/// V_j is paired likewise when it is loaded. Scores, O, m and l are Float; l sums what P was before it was
+/// rounded.
 struct PairPanelRows: ForwardRows {
     typealias Element = BFloat16
 
@@ -41,8 +42,8 @@ struct PairPanelRows: ForwardRows {
     }
 
     func visit(
-        _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: PairSteps.Panels, _ K: Block<BFloat16>, _ V: Block<BFloat16>,
-        into O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
+        _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: PairSteps.Panels, _ K: Block<BFloat16>,
+        _ V: Block<BFloat16>, into O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
     ) {
         let Kj = pairs.load(K, into: self.K)
         let Vj = pairs.pair(V, into: self.V)

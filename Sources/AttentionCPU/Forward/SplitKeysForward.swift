@@ -16,8 +16,8 @@ import AttentionCore
 ///  8.   whoever ends the last split of i merges them, in their order: m = max m_s, w_s = exp(m_s − m),
 ///       l = Σ w_s l_s, O_i = Σ w_s O_s / l and lse_i = m + ln l.
 ///
-/// Steps 5 to 7 are those of FlashAttention-2, in the form that the rows are held in. The rows of the context's tiles
-/// are those of a group.
+/// Steps 5 to 7 are those of FlashAttention-2, in the form that the rows are held in. The rows of the
+/// context's tiles are those of a group.
 enum SplitKeysForward<Rows: ForwardRows>: CPUAlgorithm {
     typealias Element = Rows.Element
     typealias Scalar = Rows.Scalar
@@ -39,7 +39,8 @@ enum SplitKeysForward<Rows: ForwardRows>: CPUAlgorithm {
         let Q: MutableBlock<Element>
         /// O_i: `[Br][Dv]`.
         let O: MutableBlock<Scalar>
-        /// m and l of the merged splits, and what the softmax of the m_s subtracts: `[Br]` each, in whole panels.
+        /// m and l of the merged splits, and what the softmax of the m_s subtracts: `[Br]` each, in whole
+        /// panels.
         let maximum, sum, offset: UnsafeMutablePointer<Scalar>
         /// lse_i: `[Br]`.
         let logSumExp: UnsafeMutablePointer<Double>
@@ -86,7 +87,8 @@ enum SplitKeysForward<Rows: ForwardRows>: CPUAlgorithm {
         let tile = (b * c.shape.keyValueHeads + hkv) * c.queryTileCount + i
         let part = tile * c.splitCount + s
         let statistics = RowStatistics(
-            scale: scratch.rows.steps.scoreScale, maximum: shared.maximum.row(part), sum: shared.sum.row(part))
+            scale: scratch.rows.steps.scoreScale, maximum: shared.maximum.row(part),
+            sum: shared.sum.row(part))
         scratch.rows.attend(
             gather(rows, b, hkv, c, x, into: scratch.Q), c.splits.tiles(s, of: visited), ofQueryTile: i, plan,
             { (x.key.block(b, hkv, $0), x.value.block(b, hkv, $0)) },
@@ -99,7 +101,8 @@ enum SplitKeysForward<Rows: ForwardRows>: CPUAlgorithm {
 
     /// Rows of Q of a group's heads, next to each other.
     private static func gather(
-        _ rows: Range<Int>, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, into Q: MutableBlock<Element>
+        _ rows: Range<Int>, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands,
+        into Q: MutableBlock<Element>
     ) -> Block<Element> {
         for (r, row) in rows.enumerated() {
             let (h, n) = c.groupRow(row, hkv)

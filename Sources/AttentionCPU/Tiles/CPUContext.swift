@@ -9,8 +9,8 @@ package struct CPUContext: Sendable {
     let tiles: TileSizes
     /// How the keys are split among tasks; nil unless the algorithm does so.
     let keySplits: KeySplits?
-    /// Whether S is made of dot products with K as it lies: with few rows, packing costs more than it saves. Both
-    /// passes do the same, so that the backward pass finds the forward pass's scores to the last bit.
+    /// Whether S is made of dot products with K as it lies: with few rows, packing costs more than it saves.
+    /// Both passes do the same, so that the backward pass finds the forward pass's scores to the last bit.
     let takesDots: Bool
     /// Workers, each with memory of its own.
     var threads: Int

@@ -205,12 +205,13 @@ struct PairSteps {
 
     /// The same for few rows of P, which hides nothing, with an even number of rows of B as they lie.
     func accumulate(
-        _ P: Block<UInt32>, inPlace B: Block<BFloat16>, into C: MutableBlock<Float>, keep: BlockGEMM<Float>.Keep
+        _ P: Block<UInt32>, inPlace B: Block<BFloat16>, into C: MutableBlock<Float>,
+        keep: BlockGEMM<Float>.Keep
     ) {
         let (rowScale, accumulate) = keep.forKernels
         kernels.gemmRows(
-            C.rows, C.columns, P.columns, P.memory, P.stride, B.memory, B.stride, C.memory, C.stride, rowScale,
-            accumulate, scratch)
+            C.rows, C.columns, P.columns, P.memory, P.stride, B.memory, B.stride, C.memory, C.stride,
+            rowScale, accumulate, scratch)
     }
 
     /// Whether P · B is right for the rows of P that are 0, among them the other half of an odd last pair.
@@ -253,7 +254,7 @@ struct PairSteps {
     ) {
         let (rowScale, accumulate) = keep.forKernels
         kernels.gemmNN(
-            C.rows, C.columns, A.columns, A.memory, A.stride, B.memory, B.stride, C.memory, C.stride, rowScale,
-            accumulate, scratch)
+            C.rows, C.columns, A.columns, A.memory, A.stride, B.memory, B.stride, C.memory, C.stride,
+            rowScale, accumulate, scratch)
     }
 }

@@ -32,6 +32,14 @@ package enum TileTuning {
     /// - The side that tasks are made of is cut into equal tiles, and into more than these where that makes too few
     ///   tasks.
     ///
+    /// Decoding, B1 H32 Hkv8 Nk16384 D128, milliseconds, by Bc:
+    ///
+    ///                                       64     128    256           192    384
+    ///     dot products, F32, Nq 1 | 2    6.01|5.62  4.62|4.70  4.30|5.14
+    ///     dot products, BF16, Nq 1 | 2   2.33|3.47  2.14|3.70  2.58|3.71
+    ///     dot products, F16, Nq 1 | 2    3.30|5.06  2.19|4.16  3.04|3.61
+    ///     panels, F32 | BF16, Nq 4                               7.74|4.77  8.34|3.79
+    ///
     /// Double has half as many keys, for the same bytes.
     private static func tuned(
         _ shape: AttentionShape, _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int, cacheBytes: Int
@@ -39,9 +47,9 @@ package enum TileTuning {
         let (queries, heads) = (shape.queryLength, shape.batch * shape.heads)
         return switch (options.algorithm, pass) {
         case (.flashAttention2, .forward) where takesDots(shape):
-            TileSizes(queries: 64, keys: 64 * 4 / scalarSize)
+            TileSizes(queries: 64, keys: 128 * 4 / scalarSize)
         case (.flashAttention2, .forward) where hasFewQueries(shape):
-            TileSizes(queries: 64, keys: 192 * 4 / scalarSize)
+            TileSizes(queries: 64, keys: 256 * 4 / scalarSize)
         case (.onlineSoftmax, .forward): TileSizes(queries: 1, keys: 256)
         case (.onlineSoftmax, .backward): TileSizes(queries: 1, keys: 64)
         case (.flashAttention2, .forward):
@@ -77,8 +85,8 @@ package enum TileTuning {
     // MARK: Decoding
 
     /// How the keys are split among tasks: where there are few queries, else not at all (nil). As many splits as
-    /// 64 threads would need with a single head, but none of fewer than four tiles, so that the merge is
-    /// little beside the reading of K and V.
+    /// make 128 tasks of a batch entry, two for each of 64 threads, but between 8 and 64 of them, and none of
+    /// fewer than 256 keys or four tiles: the merge is to be little beside the reading of K and V.
     package static func keySplits(
         _ shape: AttentionShape, _ algorithm: AttentionAlgorithm, _ pass: AttentionPass, _ sizes: TileSizes
     ) -> KeySplits? {
@@ -86,11 +94,13 @@ package enum TileTuning {
             return nil
         }
         let tiles = TilePlan.tiles(shape.keyLength, of: sizes.keys)
-        return KeySplits(tilesOfSplit: max(4, TilePlan.tiles(tiles, of: 64)))
+        let most = min(max(128 / max(shape.keyValueHeads, 1), 8), 64)
+        return KeySplits(
+            tilesOfSplit: max(min(4, TilePlan.tiles(256, of: sizes.keys)), TilePlan.tiles(tiles, of: most)))
     }
 
-    /// Whether a problem of decoding has so few rows that they are best taken as they lie: the queries of all heads that
-    /// share K and V.
+    /// Whether a problem of decoding has so few rows, the queries of all heads that share K and V, that they
+    /// are best taken as they lie.
     package static func takesDots(_ shape: AttentionShape) -> Bool {
         hasFewQueries(shape) && shape.queryLength * shape.groupSize < 12
     }
