@@ -257,15 +257,15 @@ func gemmPacked(
     }
 }
 
-/// C = keep C + A B; element (r, d) of A lies at `a[r · aRow + d · aColumn]`. Up to a panel's worth of rows,
-/// B is taken to pass by only once.
+/// C = keep C + A B; element (r, d) of A lies at `a[r · aRow + d · aColumn]`. With up to a vector's worth of
+/// rows, B is taken to pass by only once.
 @inline(never)
 func multiply(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ aColumn: Int, _ b: UnsafeRawPointer,
     _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    if m <= panelWidth {
+    if m <= 16 {
         multiplyFewRows(
             Scalars.self, m, n, k, a, aRow, aColumn, b, bRow, c, cRow, rowScale, accumulate, scratch)
     } else {
