@@ -1,6 +1,5 @@
+import AttentionCore
 import Testing
-
-@testable import AttentionCore
 
 struct TileTuningTests {
     private func sizes(
@@ -8,7 +7,7 @@ struct TileTuningTests {
         cacheBytes: Int = 1 << 20
     ) -> TileSizes {
         TileTuning.sizes(
-            shape, AttentionOptions(algorithm: .flashAttention2, mask: mask), pass, scalarSize: scalarSize,
+            shape, AttentionOptions(mask: mask, algorithm: .flashAttention2), pass, scalarSize: scalarSize,
             cacheBytes: cacheBytes)
     }
 
