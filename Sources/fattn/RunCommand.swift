@@ -42,8 +42,8 @@ struct RunCommand: ParsableCommand {
         parsing: .unconditional,
         help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
-    @Option(help: "Who brings the threads.")
-    var parallel: ParallelRuntime = .dispatch
+    @Option(help: "Who brings the threads; OpenMP for small problems, if it is installed, by default.")
+    var parallel: ParallelRuntime?
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp("Tile sizes; chosen by shape by default.", valueName: "Br,Bc"))

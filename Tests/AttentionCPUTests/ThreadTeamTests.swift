@@ -4,14 +4,16 @@ import Synchronization
 import Testing
 
 /// The teams that are here: OpenMP may not be installed.
-private let teams: [ParallelRuntime] = ParallelRuntime.allCases.filter { (try? ThreadTeam($0)) != nil }
+private let teams: [ParallelRuntime] = ParallelRuntime.allCases.filter { (try? ThreadTeam($0, for: shape)) != nil }
+
+private let shape = AttentionShape(batch: 1, heads: 1, queryLength: 64, headSize: 64)
 
 /// Every team keeps the promises of `parallelTiles`.
 @Suite("Thread teams", .timeLimit(.minutes(1)))
 struct ThreadTeamTests {
     @Test(arguments: teams, [0, 1, 2, 7, 1000])
     func everyTask_runsOnce(runtime: ParallelRuntime, count: Int) throws {
-        let team = try ThreadTeam(runtime)
+        let team = try ThreadTeam(runtime, for: shape)
         // Far more threads than cores among them.
         for threads in [1, 2, 3, 64] {
             let runs = Mutex([Int](repeating: 0, count: count))
@@ -24,7 +26,7 @@ struct ThreadTeamTests {
 
     @Test(arguments: teams)
     func workers_areNumberedApart(runtime: ParallelRuntime) throws {
-        let team = try ThreadTeam(runtime)
+        let team = try ThreadTeam(runtime, for: shape)
         for threads in [2, 5, 32] {
             let workers = Mutex<[Int]>([])
             team.run(threads) { worker in workers.withLock { $0.append(worker) } }
@@ -35,7 +37,7 @@ struct ThreadTeamTests {
 
     @Test(arguments: teams)
     func turns_areTakenInOrder(runtime: ParallelRuntime) throws {
-        let team = try ThreadTeam(runtime)
+        let team = try ThreadTeam(runtime, for: shape)
         let counter = UnsafeMutablePointer<Atomic<Int>>.allocate(capacity: 1)
         defer { counter.deallocate() }
         let turns = Turns(counter, count: 1)
@@ -50,7 +52,7 @@ struct ThreadTeamTests {
 
     @Test(arguments: teams)
     func callsInsideOfTasks_areDone(runtime: ParallelRuntime) throws {
-        let team = try ThreadTeam(runtime)
+        let team = try ThreadTeam(runtime, for: shape)
         let total = Atomic(0)
         parallelTiles(6, threads: 3, team: team, scratch: { $0 }) { _, _ in
             parallelTiles(10, threads: 3, team: team, scratch: { $0 }) { task, _ in
@@ -58,5 +60,15 @@ struct ThreadTeamTests {
             }
         }
         #expect(total.load(ordering: .relaxed) == 6 * 45)
+    }
+
+    @Test func smallProblems_haveOpenMPWhereItIs_andLargeOnesDispatch() throws {
+        let large = AttentionShape(batch: 1, heads: 8, queryLength: 2048, headSize: 64)
+        guard case .dispatch = try ThreadTeam(nil, for: large) else {
+            Issue.record("a large problem does not have Dispatch")
+            return
+        }
+        let isOpenMP = if case .openMP = try ThreadTeam(nil, for: shape) { true } else { false }
+        #expect(isOpenMP == teams.contains(.openMP))
     }
 }

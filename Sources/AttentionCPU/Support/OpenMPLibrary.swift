@@ -18,7 +18,11 @@ package struct OpenMPLibrary: Sendable {
         _ region: Region, _ data: UnsafeMutableRawPointer?, _ threads: UInt32, _ flags: UInt32
     ) -> Void
 
+    private typealias SetBlockTime = @convention(c) (Int32) -> Void
+
     private let parallel: Parallel
+    /// Sets for how many ms LLVM's threads wait in a loop after a call that this thread makes; GCC's has no such entry.
+    private let setBlockTime: SetBlockTime?
     private static let names = ["libomp.so.5", "libgomp.so.1"]
 
     /// The library, or why there is none.
@@ -29,7 +33,13 @@ package struct OpenMPLibrary: Sendable {
         for flags in [RTLD_NOW | RTLD_NOLOAD, RTLD_NOW] {
             for name in names {
                 if let handle = dlopen(name, flags | RTLD_LOCAL), let entry = dlsym(handle, "GOMP_parallel") {
-                    return .success(OpenMPLibrary(parallel: unsafeBitCast(entry, to: Parallel.self)))
+                    // LLVM's 200 ms would take a core from what comes next. Who sets it is obeyed.
+                    let isSet = getenv("KMP_BLOCKTIME") != nil || getenv("OMP_WAIT_POLICY") != nil
+                    let setter = isSet ? nil : dlsym(handle, "kmp_set_blocktime")
+                    return .success(
+                        OpenMPLibrary(
+                            parallel: unsafeBitCast(entry, to: Parallel.self),
+                            setBlockTime: setter.map { unsafeBitCast($0, to: SetBlockTime.self) }))
                 }
             }
         }
@@ -42,6 +52,7 @@ package struct OpenMPLibrary: Sendable {
     /// Runs the body on up to so many threads. There are fewer where the caller is in a parallel region of its
     /// own or `OMP_THREAD_LIMIT` is lower.
     func run(_ workers: Int, _ body: SharedBody) {
+        setBlockTime?(1)
         withExtendedLifetime(body) {
             parallel(
                 { data in

@@ -15,8 +15,9 @@ public struct AttentionOptions: Hashable, Sendable {
     public var kernels: KernelSet?
     /// Threads at work; one a core if nil. The result does not depend on it.
     public var threads: Int?
-    /// Who brings the threads on the CPU. The result does not depend on it.
-    public var parallelRuntime: ParallelRuntime
+    /// Who brings the threads on the CPU; if nil OpenMP for small problems where it is installed, else Dispatch. The
+    /// result does not depend on it.
+    public var parallelRuntime: ParallelRuntime?
     /// The tile sizes of both passes; chosen for the problem, from a table of measurements, if nil.
     public var tileSizes: TileSizes?
     /// Whether results must be bit-identical from run to run. They are in any case, but for the query
@@ -28,7 +29,7 @@ public struct AttentionOptions: Hashable, Sendable {
         mask: AttentionMask = .full, softmaxScale: Double? = nil,
         algorithm: AttentionAlgorithm = .flashAttention2, device: AttentionDevice = .cpu,
         gemm: GEMMProvider? = nil, kernels: KernelSet? = nil, threads: Int? = nil,
-        parallelRuntime: ParallelRuntime = .dispatch, tileSizes: TileSizes? = nil,
+        parallelRuntime: ParallelRuntime? = nil, tileSizes: TileSizes? = nil,
         deterministic: Bool = false
     ) {
         self.mask = mask

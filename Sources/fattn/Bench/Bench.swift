@@ -10,7 +10,7 @@ struct Bench {
     let passes: [AttentionPass]
     let masks: [BenchMask]
     let threads: Int
-    let parallel: ParallelRuntime
+    let parallel: ParallelRuntime?
     let seconds: Double
     let machine: BenchMachine
     let progress: Progress

@@ -50,8 +50,8 @@ struct BenchCommand: ParsableCommand {
         parsing: .unconditional,
         help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
-    @Option(help: "Who brings the threads.")
-    var parallel: ParallelRuntime = .dispatch
+    @Option(help: "Who brings the threads; OpenMP for small problems, if it is installed, by default.")
+    var parallel: ParallelRuntime?
     @Option(parsing: .unconditional, help: ArgumentHelp("Time for each case.", valueName: "number"))
     var seconds = 0.8
     @Option(help: "A safetensors file whose q, k, v and seqused_k are taken instead of random ones.")
@@ -102,7 +102,7 @@ struct BenchCommand: ParsableCommand {
         try requireReleaseBuild("bench")
         for device in device { try device.require() }
         try fattn.check(threads: threads)
-        try parallel.require()
+        try parallel?.require()
         try fattn.check(seconds: seconds)
         try fattn.check(shapes: shape)
         guard input == nil || shape.isEmpty else {

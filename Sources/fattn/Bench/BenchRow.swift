@@ -11,7 +11,7 @@ struct BenchRow {
     /// Who multiplies the blocks, on how many threads and who brings them: on the CPU alone.
     let gemm: GEMMProvider?
     var threads: Int?
-    let parallel: ParallelRuntime
+    let parallel: ParallelRuntime?
     /// Those asked for, then those in use.
     var tiles: TileSizes?
     /// What was wrong; a case with a failure has no times.
@@ -106,7 +106,7 @@ extension BenchRow {
             ("max_abs_error", .number(maximumError)), ("rmse", .number(rmse)),
             ("extra_bytes", .integer(extraBytes)), ("traffic_bytes", .integer(trafficBytes)),
             ("gbps", .number(gigabytesPerSecond)),
-            ("parallel", .text(device == .cpu ? parallel.rawValue : nil)), ("failure", .text(failure)),
+            ("parallel", .text(device == .cpu ? parallel?.rawValue ?? "auto" : nil)), ("failure", .text(failure)),
             ("host_to_device_s", .number(toDevice)), ("device_to_host_s", .number(toHost)),
             ("call_s", .number(callSeconds)), ("call_and_wait_s", .number(callAndWaitSeconds)),
             ("speedup_vs_cpu", .number(speedup)),

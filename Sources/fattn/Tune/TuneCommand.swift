@@ -40,8 +40,8 @@ struct TuneCommand: ParsableCommand {
         parsing: .unconditional,
         help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
-    @Option(help: "Who brings the threads.")
-    var parallel: ParallelRuntime = .dispatch
+    @Option(help: "Who brings the threads; OpenMP for small problems, if it is installed, by default.")
+    var parallel: ParallelRuntime?
     @Option(
         help: ArgumentHelp(
             "Sizes to try beside the choice; may be given several times. A grid without it.",
