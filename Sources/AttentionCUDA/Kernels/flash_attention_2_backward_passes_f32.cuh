@@ -44,19 +44,19 @@ struct FlashAttention2BackwardPassesF32 {
                 dO, Rows<const float>(launch.outputGradient, batch, head), first, launch.queryLength,
                 launch.valueHeadSize, launch.vectorised);
         }
-        // Once dO is there.
+        // Once dO is there. The sum is in the order of dP's: see BackwardPrepare.
         __device__ void loadTerms(const AttentionLaunch &launch, int batch, int head, int first) {
             constexpr int lanes = threads / Tile;
             const int row = threadIdx.x / lanes, lane = threadIdx.x % lanes;
             float delta = 0, offset = INFINITY;
             if (first + row < launch.queryLength) {
                 const float *O = Rows<const float>(launch.output, batch, head).row(first + row);
-                for (int d = lane; d < launch.valueHeadSize; d += lanes) delta = fmaf(dO[row * pitch + d], O[d], delta);
+                if (lane == 0)
+#pragma unroll 16
+                    for (int d = 0; d < launch.valueHeadSize; ++d) delta = fmaf(dO[row * pitch + d], O[d], delta);
                 const float *lse = reinterpret_cast<const float *>(launch.logSumExp);
                 offset = backwardOffset(lse[(int64_t(batch) * launch.heads + head) * launch.queryLength + first + row]);
             }
-#pragma unroll
-            for (int distance = 1; distance < lanes; distance *= 2) delta += __shfl_xor_sync(~0u, delta, distance);
             if (lane == 0) terms[row] = make_float2(offset, delta);
         }
         __device__ void loadKeys(const AttentionLaunch &launch, int batch, int keyHead, int first, int limit) {

@@ -49,10 +49,25 @@ struct BackwardPrepare {
     }
 
 private:
-    // One lane's part of the product of two rows.
+    // One lane's part of the product of two rows. In F32 it is all done by the first, in the order of dP's sum: where a
+    // row sees one key, O is V, and so delta is dP to the last bit and dS is 0, as it should be.
     __device__ static float dot(const T *a, const T *b, int size, bool vectorised, int lane) {
         float sum = 0;
-        if constexpr (sizeof(T) == 2) {
+        if constexpr (sizeof(T) == 4) {
+            if (lane != 0) return 0;
+            if (vectorised) {
+#pragma unroll 4
+                for (int d = 0; d < size; d += 4) {
+                    const float4 x = *reinterpret_cast<const float4 *>(a + d);
+                    const float4 y = *reinterpret_cast<const float4 *>(b + d);
+                    sum = fmaf(x.w, y.w, fmaf(x.z, y.z, fmaf(x.y, y.y, fmaf(x.x, y.x, sum))));
+                }
+                return sum;
+            }
+#pragma unroll 4
+            for (int d = 0; d < size; ++d) sum = fmaf(a[d], b[d], sum);
+            return sum;
+        } else {
             if (vectorised) {
                 for (int chunk = lane; chunk * 8 < size; chunk += 8) {
                     const uint4 x = reinterpret_cast<const uint4 *>(a)[chunk];

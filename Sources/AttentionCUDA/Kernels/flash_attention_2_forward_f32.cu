@@ -2,8 +2,8 @@
 //
 // Source and steps: flash_attention_2_forward.cu. K and V come in chunks, K a few columns of all the tile's keys at a
 // time and V a few keys, through a ring of two: one chunk is copied while the one before is multiplied. P passes
-// through shared memory, but only within a warp, which holds whole rows.
-// Shared memory: Br (D + 4) + Br (Bc + 4) floats and two chunks.
+// through shared memory, transposed, but only within a warp, which holds whole rows.
+// Shared memory: Br (D + 4) floats, 4 Bc (Br / 4 + 8) and two chunks.
 #include "block_order.cuh"
 #include "float_stream_steps.cuh"
 #include "kernel_entry.cuh"
@@ -15,13 +15,13 @@ struct FlashAttention2ForwardF32 {
     static constexpr int rowsOfThread = RowsOfThread, columnsOfThread = D / X;
     using Threads = StreamThreads<X, rowsOfThread>;
     static constexpr int QueryTile = Threads::blockRows, KeyTile = X * KeysOfThread;
-    // The rows of P that a warp writes at once lie in different banks.
-    static constexpr int pitch = D + 4, scorePitch = KeyTile + (X == 32 ? 4 : X), keyPitch = KeyChunk + 4;
+    static constexpr int pitch = D + 4, scorePitch = Threads::warpRows + (X == 8 ? 8 : 4), keyPitch = KeyChunk + 4;
     static constexpr int keyChunks = D / KeyChunk, valueChunks = KeyTile / ValueChunk, chunks = keyChunks + valueChunks;
     static constexpr int keyFloats = KeyTile * keyPitch, valueFloats = ValueChunk * D;
     static constexpr int chunkFloats = keyFloats > valueFloats ? keyFloats : valueFloats;
     static constexpr int threads = streamThreads, queryTile = QueryTile, keyTile = KeyTile;
-    static constexpr int sharedBytes = (QueryTile * (pitch + scorePitch) + 2 * chunkFloats) * 4;
+    static constexpr int scoreFloats = KeyTile * scorePitch; // of a warp
+    static constexpr int sharedBytes = (QueryTile * pitch + threads / 32 * scoreFloats + 2 * chunkFloats) * 4;
     using Plan = TilePlan<QueryTile, KeyTile>;
     using Scores = float[rowsOfThread][KeysOfThread];
     using Product = float[rowsOfThread][columnsOfThread];
@@ -29,7 +29,7 @@ struct FlashAttention2ForwardF32 {
     __device__ static void run(const AttentionLaunch &launch) {
         extern __shared__ __align__(1024) unsigned char memory[];
         float *Qi = reinterpret_cast<float *>(memory), *P = Qi + QueryTile * pitch;
-        float *const ring = P + QueryTile * scorePitch;
+        float *const ring = P + threads / 32 * scoreFloats;
         const int queryTiles = (launch.queryLength + QueryTile - 1) / QueryTile;
         const BlockOrder order(launch, queryTiles, launch.batch * launch.heads);
         const int i = queryTiles - 1 - order.rank;
@@ -74,8 +74,9 @@ struct FlashAttention2ForwardF32 {
             Qi, Rows<const float>(launch.query, batch, head), rows.lower, rows.upper, launch.headSize,
             launch.vectorised);
         load(tiles.lower, 0);
-        const float *const Qr = Qi + Threads::row(0) * pitch, *const Pr = P + Threads::row(0) * scorePitch;
-        constexpr int rowStep = Threads::rowsAtOnce;
+        const float *const Qr = Qi + Threads::row(0) * pitch;
+        // Pᵀ of this warp's rows, from this thread's first row on.
+        float *const Pr = P + threadIdx.x / 32 * scoreFloats + Threads::row(0) - Threads::warpRow();
         Product O;
         float m[rowsOfThread], l[rowsOfThread];
         clear(O);
@@ -88,22 +89,23 @@ struct FlashAttention2ForwardF32 {
             clear(S);
 #pragma unroll 1
             for (int chunk = 0; chunk < keyChunks; ++chunk)
-                streamNT<rowStep, X, KeyChunk, pitch, keyPitch>(
+                streamNT<Threads, X, KeyChunk, pitch, keyPitch>(
                     S, Qr + chunk * KeyChunk, advance(j, chunk) + Threads::x() * keyPitch);
             if (launch.softmaxScaleLog2 < 0) negate(S);
             if (!whole.contains(j)) maskTile(S, plan, rows.lower, j * KeyTile);
             onlineSoftmax(S, O, m, l, launch.positiveScaleLog2);
             __syncwarp();
 #pragma unroll
-            for (int r = 0; r < rowsOfThread; ++r)
+            for (int c = 0; c < KeysOfThread; ++c)
 #pragma unroll
-                for (int c = 0; c < KeysOfThread; ++c)
-                    P[Threads::row(r) * scorePitch + Threads::x() + X * c] = S[r][c];
+                for (int r = 0; r < rowsOfThread; r += 4)
+                    *reinterpret_cast<float4 *>(Pr + (Threads::x() + X * c) * scorePitch + Threads::rowStep(r)) =
+                        make_float4(S[r][c], S[r + 1][c], S[r + 2][c], S[r + 3][c]);
             __syncwarp();
 #pragma unroll 1
             for (int chunk = 0; chunk < valueChunks; ++chunk)
-                streamNN<rowStep, 4 * X, ValueChunk, scorePitch, D>(
-                    O, Pr + chunk * ValueChunk, advance(j, keyChunks + chunk) + Threads::x() * 4);
+                streamTN<Threads::rowStep(4), 4 * X, ValueChunk, scorePitch, D>(
+                    O, Pr + chunk * ValueChunk * scorePitch, advance(j, keyChunks + chunk) + Threads::x() * 4);
         }
         waitForCopies<0>();
         if (launch.mask != TileMaskFull && __any_sync(~0u, mayHaveLeaked(O, l))) {
@@ -200,10 +202,10 @@ FATTN_ENTRY(fattn_fa2_forward_f32_d128, run, 2, FlashAttention2ForwardF32<128, 1
 FATTN_ENTRY(fattn_fa2_forward_f32_d192, run, 2, FlashAttention2ForwardF32<192, 16, 4, 64, 16>)
 FATTN_ENTRY(fattn_fa2_forward_f32_d256, run, 2, FlashAttention2ForwardF32<256, 32, 4, 32, 16>)
 
-// For problems that leave most processors idle: tiles of 32 rows, which take a quarter of the time.
-FATTN_ENTRY(fattn_fa2_forward_small_f32_d32, run, 2, FlashAttention2ForwardF32<32, 8, 8, 32, 64, 2>)
-FATTN_ENTRY(fattn_fa2_forward_small_f32_d64, run, 2, FlashAttention2ForwardF32<64, 8, 8, 64, 64, 2>)
-FATTN_ENTRY(fattn_fa2_forward_small_f32_d96, run, 2, FlashAttention2ForwardF32<96, 8, 8, 96, 64, 2>)
-FATTN_ENTRY(fattn_fa2_forward_small_f32_d128, run, 2, FlashAttention2ForwardF32<128, 8, 8, 64, 32, 2>)
-FATTN_ENTRY(fattn_fa2_forward_small_f32_d192, run, 2, FlashAttention2ForwardF32<192, 8, 8, 64, 16, 2>)
-FATTN_ENTRY(fattn_fa2_forward_small_f32_d256, run, 2, FlashAttention2ForwardF32<256, 16, 4, 64, 16, 2>)
+// For problems that leave most processors idle: tiles of 32 rows (D 32: 64), which are quick to do.
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d32, run, 2, FlashAttention2ForwardF32<32, 8, 8, 32, 64, 4>)
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d64, run, 2, FlashAttention2ForwardF32<64, 16, 4, 64, 64, 4>)
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d96, run, 2, FlashAttention2ForwardF32<96, 8, 4, 96, 32, 4>)
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d128, run, 2, FlashAttention2ForwardF32<128, 16, 4, 64, 32, 4>)
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d192, run, 2, FlashAttention2ForwardF32<192, 16, 4, 64, 16, 4>)
+FATTN_ENTRY(fattn_fa2_forward_small_f32_d256, run, 2, FlashAttention2ForwardF32<256, 32, 4, 64, 16, 4>)

@@ -4,6 +4,12 @@
 // A thread owns Rows rows and Count columns of a product: every so many (where the operand is read along k) or groups of
 // four neighbours (where it is read across k). 8 × 8 tiles read 16 times 16 bytes for 256 FFMAs.
 //
+// The register file has two banks, of the even and the odd registers, and each gives one operand a cycle. An FFMA reads
+// three, so that it takes one cycle only if it keeps one from the FFMA before and finds the other two in different
+// banks. A vector of four that was read along k has all rows' values for one k in registers of one bank; read across
+// k, neighbouring rows are in different banks, as their sums can be. So streamTN loses 5 to 15 % of its cycles to
+// banks, streamNT 25 to 30 %. Walking the columns back and forth keeps the one operand and halves the rest.
+//
 // What a shared load of 16 bytes costs depends on which lanes read the same address. Shared memory serves a warp's 512
 // bytes in four turns of eight lanes, or in two of sixteen where lane l reads what lane l ^ 1 or l ^ 2 reads. So bit 0
 // of the lane chooses a column and bit 1 a row: what is read by rows is then shared by l and l ^ 1, what is read by
@@ -39,8 +45,9 @@ struct StreamThreads {
 
     __device__ static int x() { return LanePlace<X>::x(); }
     __device__ static int warpRow() { return threadIdx.x / 32 * warpRows; }
-    // A thread's r-th row in the block's tile.
-    __device__ static int row(int r) { return warpRow() + r * rowsAtOnce + LanePlace<X>::y(); }
+    // A thread's r-th row in the block's tile, in groups of four neighbours; how far it is from the first.
+    __device__ static int row(int r) { return warpRow() + LanePlace<X>::y() * 4 + rowStep(r); }
+    __host__ __device__ static constexpr int rowStep(int r) { return r / 4 * (4 * rowsAtOnce) + r % 4; }
     // The column of a thread's c-th value, in groups of four neighbours.
     __device__ static int column(int c) { return c / 4 * (4 * X) + x() * 4 + c % 4; }
 
@@ -82,17 +89,17 @@ __device__ inline void storeFour(float *target, const float (&x)[4]) {
     *reinterpret_cast<float4 *>(target) = make_float4(x[0], x[1], x[2], x[3]);
 }
 
-// c += A Bᵀ over K columns: A from this thread's first row on, its rows RowStep apart, B likewise.
-template <int RowStep, int ColumnStep, int K, int PitchA, int PitchB, int Rows, int Count>
+// c += A Bᵀ over K columns: A from this thread's first row on, B likewise, its rows X apart.
+template <typename Threads, int X, int K, int PitchA, int PitchB, int Rows, int Count>
 __device__ inline void streamNT(float (&c)[Rows][Count], const float *A, const float *B) {
 #pragma unroll 2
     for (int k = 0; k < K; k += 4) {
         float4 a[Rows];
 #pragma unroll
-        for (int r = 0; r < Rows; ++r) a[r] = loadFour(A + r * RowStep * PitchA + k);
+        for (int r = 0; r < Rows; ++r) a[r] = loadFour(A + Threads::rowStep(r) * PitchA + k);
 #pragma unroll
         for (int e = 0; e < Count; ++e) {
-            const float4 b = loadFour(B + e * ColumnStep * PitchB + k);
+            const float4 b = loadFour(B + e * X * PitchB + k);
 #pragma unroll
             for (int r = 0; r < Rows; ++r) c[r][e] = fmaf(a[r].x, b.x, c[r][e]);
 #pragma unroll
@@ -107,35 +114,40 @@ __device__ inline void streamNT(float (&c)[Rows][Count], const float *A, const f
 
 // c += A B over K rows of B: A from this thread's first row on, its rows RowStep apart, B from its first column on, its
 // columns in groups of four GroupStep apart. Masked: see multiplyAdd.
-template <int RowStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked = false, int Rows, int Count>
+template <
+    int RowStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked = false, int Unrolled = 8, int Rows,
+    int Count>
 __device__ inline void streamNN(float (&c)[Rows][Count], const float *A, const float *B) {
-#pragma unroll 2
+    constexpr int unrolled = Masked ? 1 : Unrolled / 4;
+#pragma unroll unrolled
     for (int k = 0; k < K; k += 4) {
         float4 a[Rows];
 #pragma unroll
         for (int r = 0; r < Rows; ++r) a[r] = loadFour(A + r * RowStep * PitchA + k);
 #pragma unroll
-        for (int q = 0; q < 4; ++q)
+        for (int q = 0; q < 4; ++q) {
+            float4 b[Count / 4];
 #pragma unroll
-            for (int g = 0; g < Count / 4; ++g) {
-                const float4 b = loadFour(B + (k + q) * PitchB + g * GroupStep);
+            for (int g = 0; g < Count / 4; ++g) b[g] = loadFour(B + (k + q) * PitchB + g * GroupStep);
 #pragma unroll
-                for (int r = 0; r < Rows; ++r) {
-                    const float factor = (&a[r].x)[q];
-                    c[r][4 * g] = multiplyAdd<Masked>(factor, b.x, c[r][4 * g]);
-                    c[r][4 * g + 1] = multiplyAdd<Masked>(factor, b.y, c[r][4 * g + 1]);
-                    c[r][4 * g + 2] = multiplyAdd<Masked>(factor, b.z, c[r][4 * g + 2]);
-                    c[r][4 * g + 3] = multiplyAdd<Masked>(factor, b.w, c[r][4 * g + 3]);
+            for (int r = 0; r < Rows; ++r)
+#pragma unroll
+                for (int f = 0; f < Count; ++f) {
+                    const int e = r % 2 ? Count - 1 - f : f;
+                    c[r][e] = multiplyAdd<Masked>((&a[r].x)[q], (&b[e / 4].x)[e % 4], c[r][e]);
                 }
-            }
+        }
     }
 }
 
 // c += Aᵀ B over K rows of A and B, each from this thread's first column on, columns in groups of four that lie
 // RowGroupStep and GroupStep apart. Masked: see multiplyAdd.
-template <int RowGroupStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked, int Rows, int Count>
+template <
+    int RowGroupStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked = false, int Unrolled = 8, int Rows,
+    int Count>
 __device__ inline void streamTN(float (&c)[Rows][Count], const float *A, const float *B) {
-#pragma unroll 4
+    constexpr int unrolled = Masked ? 4 : Unrolled;
+#pragma unroll unrolled
     for (int k = 0; k < K; ++k) {
         float4 a[Rows / 4], b[Count / 4];
 #pragma unroll
@@ -145,8 +157,10 @@ __device__ inline void streamTN(float (&c)[Rows][Count], const float *A, const f
 #pragma unroll
         for (int r = 0; r < Rows; ++r)
 #pragma unroll
-            for (int e = 0; e < Count; ++e)
+            for (int f = 0; f < Count; ++f) {
+                const int e = r % 2 ? Count - 1 - f : f;
                 c[r][e] = multiplyAdd<Masked>((&a[r / 4].x)[r % 4], (&b[e / 4].x)[e % 4], c[r][e]);
+            }
     }
 }
 
@@ -187,5 +201,27 @@ __device__ inline void copyFloats(
         const int row = index / ColumnCount, column = index % ColumnCount;
         const bool valid = first + row < limit && firstColumn + column < size;
         tile[row * Pitch + column] = valid ? rows.row(first + row)[firstColumn + column] : 0;
+    }
+}
+
+// The same into a tile that holds the columns one after the other, Pitch apart: what products read across k. A warp
+// copies four rows of eight columns at a time, whole sectors of memory, to all banks.
+template <int RowCount, int ColumnCount, int Pitch, int Threads>
+__device__ inline void copyTransposed(
+    float *tile, const Rows<const float> &rows, int first, int limit, int size, int firstColumn) {
+    constexpr int rowsAtOnce = Threads / 8;
+    static_assert(Pitch % 32 == 4 && RowCount % rowsAtOnce == 0 && ColumnCount % 8 == 0);
+    const int row = threadIdx.x / 8, column = threadIdx.x % 8;
+    const float *source = rows.row(first + row) + firstColumn + column;
+    const uint32_t target = sharedAddress(tile + column * Pitch + row);
+    const int below = limit - first - row, left = size - firstColumn - column;
+    const int64_t step = rowsAtOnce * rows.stride;
+#pragma unroll
+    for (int r = 0; r < RowCount / rowsAtOnce; ++r) {
+#pragma unroll
+        for (int c = 0; c < ColumnCount; c += 8)
+            copyAsyncSmall<4>(
+                target + (c * Pitch + r * rowsAtOnce) * 4, source + c, r * rowsAtOnce < below && c < left);
+        source += step;
     }
 }

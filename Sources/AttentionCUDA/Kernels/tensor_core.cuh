@@ -99,12 +99,13 @@ __device__ inline void copyAsync16(uint32_t shared, const void *global, bool val
                  : "memory");
 }
 
-// 8 bytes likewise.
-__device__ inline void copyAsync8(uint32_t shared, const void *global, bool valid) {
-    int bytes = valid ? 8 : 0;
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;"
+// 4 or 8 bytes likewise.
+template <int Size>
+__device__ inline void copyAsyncSmall(uint32_t shared, const void *global, bool valid) {
+    int bytes = valid ? Size : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;"
                  :
-                 : "r"(shared), "l"(global), "r"(bytes)
+                 : "r"(shared), "l"(global), "n"(Size), "r"(bytes)
                  : "memory");
 }
 
