@@ -31,6 +31,14 @@ import Testing
         #expect(problem().refusal == nil)
     }
 
+    @Test func sizesBeyondAGrid_areRefusedByName() throws {
+        let giant = problem(.naive, queryLength: 1 << 24, keyLength: 1 << 24, heads: 21_845, keyValueHeads: 1)
+        #expect(try #require(giant.refusal).contains("2^48 scores"))
+        let empty = problem(queryLength: 1, heads: 0, keyValueHeads: 1 << 40)
+        #expect(try #require(empty.refusal).contains("65535"))
+        #expect(try #require(problem(keyLength: 1 << 25).refusal).contains("lengths"))
+    }
+
     @Test func deterministicMode_hasNoSumOfQueryGradients() {
         let names = problem(deterministic: true).backwardSteps.map(\.name)
         #expect(names.last == "fa2_backward_query_bf16_d64")

@@ -103,10 +103,15 @@ package struct LaunchProblem: Hashable, Sendable {
             return "cuda: expected head sizes up to 256, "
                 + "got D = \(shape.headSize) and Dv = \(shape.valueHeadSize)"
         }
-        let heads = shape.batch * shape.heads, length = max(shape.queryLength, shape.keyLength)
+        let heads = max(shape.batch * shape.heads, shape.batch, shape.heads, shape.keyValueHeads)
+        let length = max(shape.queryLength, shape.keyLength)
         // A grid's second and third dimensions end at 65 535, and rows are counted in 32 bits.
         if heads > 65_535 { return "cuda: expected B · H up to 65535, got \(heads)" }
         if length > 1 << 24 { return "cuda: expected lengths up to \(1 << 24), got \(length)" }
+        if algorithm == .naive, shape.rowCount > (1 << 48) / max(shape.keyLength, 1) {
+            return "cuda: expected at most 2^48 scores of naive attention, "
+                + "got \(shape.rowCount) rows of \(shape.keyLength)"
+        }
         return nil
     }
 }
