@@ -28,7 +28,8 @@ package enum TileTuning {
     ///
     /// - Forward: Br 192. A wide Bc wins, because the work for each row and tile (the maximum, the correction, O) is
     ///   done less often: as wide as leaves S, K and V in the core's cache, and at most 512.
-    /// - Backward: Br 192, Bc 128; causal Bc 64, which wastes less on the diagonal, but for a tile of all keys.
+    /// - Backward: Br 192, Bc 128; causal Bc 64, which wastes less on the diagonal, but for a tile
+    ///   of all keys, which has Br 32.
     /// - The side that tasks are made of is cut into equal tiles, and into more than these where that makes too few
     ///   tasks.
     ///
@@ -45,6 +46,7 @@ package enum TileTuning {
         _ shape: AttentionShape, _ options: AttentionOptions, _ pass: AttentionPass, scalarSize: Int, cacheBytes: Int
     ) -> TileSizes {
         let (queries, heads) = (shape.queryLength, shape.batch * shape.heads)
+        let (isFull, isOneTile) = (options.mask == .full, shape.keyLength <= 128)
         return switch (options.algorithm, pass) {
         case (.flashAttention2, .forward) where takesDots(shape):
             TileSizes(queries: 64, keys: 128 * 4 / scalarSize)
@@ -58,11 +60,11 @@ package enum TileTuning {
                 keys: keysInCache(shape, queries: 192, scalarSize: scalarSize, cacheBytes: cacheBytes))
         case (.flashAttention2, .backward):
             TileSizes(
-                queries: part(of: queries, heads: heads, upTo: 192, unit: 32),
+                queries: part(of: queries, heads: heads, upTo: isOneTile && !isFull ? 32 : 192, unit: 32),
                 keys: part(
                     of: shape.keyLength, heads: shape.batch * shape.keyValueHeads,
-                    upTo: (options.mask == .full || shape.keyLength <= 128 ? 128 : 64) * 4 / scalarSize,
-                    unit: 64 * 4 / scalarSize))
+                    upTo: (isOneTile || isFull ? 128 : 64) * 4 / scalarSize,
+                    unit: (shape.keyLength > 64 ? 64 : 32) * 4 / scalarSize))
         case (_, .forward): TileSizes(queries: 192, keys: 512 * 4 / scalarSize)
         case (_, .backward): TileSizes(queries: 192, keys: 128 * 4 / scalarSize)
         }
@@ -76,10 +78,11 @@ package enum TileTuning {
         return max(TilePlan.tiles(TilePlan.tiles(length, of: parts), of: unit), 1) * unit
     }
 
-    /// Bc such that a tile of S, K and V fills the cache: 512 for D up to 128 and 352 for D 256 with 1 MB.
+    /// Bc such that a tile of S, K and V fills three quarters of the cache, for Q and O come beside them: with 1 MB 512
+    /// for D 64, 384 for D 128 and 256 for D 256.
     private static func keysInCache(_ shape: AttentionShape, queries: Int, scalarSize: Int, cacheBytes: Int) -> Int {
         let bytesOfKey = (queries + shape.headSize + shape.valueHeadSize) * scalarSize
-        return min(max(cacheBytes / bytesOfKey / 32 * 32, 64), 512 * 4 / scalarSize)
+        return min(max(cacheBytes / 4 * 3 / bytesOfKey / 64 * 64, 64), 512 * 4 / scalarSize)
     }
 
     // MARK: Decoding
