@@ -64,7 +64,7 @@ package enum TileTuning {
                 keys: part(
                     of: shape.keyLength, heads: shape.batch * shape.keyValueHeads,
                     upTo: (isOneTile || isFull ? 128 : 64) * 4 / scalarSize,
-                    unit: (shape.keyLength > 64 ? 64 : 32) * 4 / scalarSize))
+                    unit: 64 * 4 / scalarSize))
         case (_, .forward): TileSizes(queries: 192, keys: 512 * 4 / scalarSize)
         case (_, .backward): TileSizes(queries: 192, keys: 128 * 4 / scalarSize)
         }
