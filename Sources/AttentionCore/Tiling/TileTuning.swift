@@ -47,6 +47,10 @@ package enum TileTuning {
     ) -> TileSizes {
         let (queries, heads) = (shape.queryLength, shape.batch * shape.heads)
         let (isFull, isOneTile) = (options.mask == .full, shape.keyLength <= 128)
+        // Half a tile of keys gives a second thread work where there is only one; but OpenBLAS sums so few scores in
+        // another order than the forward pass had, which costs digits where scores are in the hundreds.
+        let isAlone = shape.batch * shape.keyValueHeads * TilePlan.tiles(shape.keyLength, of: 64) < 2
+        let keyUnit = isAlone && options.gemm != .openblas ? 32 : 64
         return switch (options.algorithm, pass) {
         case (.flashAttention2, .forward) where takesDots(shape):
             TileSizes(queries: 64, keys: 128 * 4 / scalarSize)
@@ -64,7 +68,7 @@ package enum TileTuning {
                 keys: part(
                     of: shape.keyLength, heads: shape.batch * shape.keyValueHeads,
                     upTo: (isOneTile || isFull ? 128 : 64) * 4 / scalarSize,
-                    unit: 64 * 4 / scalarSize))
+                    unit: keyUnit * 4 / scalarSize))
         case (_, .forward): TileSizes(queries: 192, keys: 512 * 4 / scalarSize)
         case (_, .backward): TileSizes(queries: 192, keys: 128 * 4 / scalarSize)
         }
