@@ -8,12 +8,11 @@ package enum Machine {
 
     package static func cacheBytes(_ level: Int) -> Int { Int(processor_cache_bytes(Int32(level))) }
 
-    /// GFLOP/s of multiply-adds in registers, `threads` at once.
+    /// GFLOP/s of multiply-adds in registers, `threads` at once; a round is some nanoseconds.
     package static func multiplyAddPeak(
-        threads: Int, _ loop: @escaping TileKernelTable.MultiplyAddLoop
+        threads: Int, _ loop: @escaping TileKernelTable.MultiplyAddLoop, rounds: Int = 2_000_000
     ) -> Double {
-        let rounds = 2_000_000
-        return best(of: 7) {
+        best(of: 7) {
             parallelTiles(threads, threads: threads, scratch: { _ in Double.zero }) { _, seed in
                 _ = loop(rounds, &seed)
             }
