@@ -13,7 +13,7 @@ package final class CPUAttention<Element: CPUElement>: AttentionBackend {
         let kernels = Element.Accumulator.tileKernels(kernelSet)
         let gemm = options.gemm ?? .simd
         let blas: BLAS? = if gemm == .openblas { try BLAS.shared() } else { nil }
-        let team = try ThreadTeam(options.parallelRuntime, for: shape)
+        let team = try ThreadTeam(options.parallelRuntime)
         let threads = options.threads ?? Int(processor_count())
         let scale = options.softmaxScale ?? 1 / Double(shape.headSize).squareRoot()
         func context(_ pass: AttentionPass) -> CPUContext {

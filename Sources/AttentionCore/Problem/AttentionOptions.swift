@@ -15,8 +15,7 @@ public struct AttentionOptions: Hashable, Sendable {
     public var kernels: KernelSet?
     /// Threads at work; one a core if nil. The result does not depend on it.
     public var threads: Int?
-    /// Who brings the threads on the CPU; if nil OpenMP for small problems where it is installed, else Dispatch. The
-    /// result does not depend on it.
+    /// Who brings the threads on the CPU; Dispatch if nil. The result does not depend on it.
     public var parallelRuntime: ParallelRuntime?
     /// The tile sizes of both passes; chosen for the problem, from a table of measurements, if nil.
     public var tileSizes: TileSizes?
@@ -88,11 +87,12 @@ public enum GEMMProvider: String, Hashable, Sendable, CaseIterable {
 
 /// Who brings the threads that work on the CPU.
 public enum ParallelRuntime: String, Hashable, Sendable, CaseIterable {
-    /// Dispatch, whose threads sleep when they have nothing to do.
+    /// Dispatch. Its threads look out for the next call for 200 µs and sleep then, and a call never waits for one
+    /// that has not started.
     case dispatch
-    /// An OpenMP library, LLVM's or GCC's, loaded when it is first asked for. Its threads wait for the next
-    /// call in a loop, for some milliseconds, so small calls in quick succession start sooner and other
-    /// programs have less of the machine; `OMP_WAIT_POLICY` and `KMP_BLOCKTIME` say for how long.
+    /// An OpenMP library, LLVM's or GCC's, loaded when it is first asked for: for programs that compute with it
+    /// anyway, whose threads it shares. A call waits for all of them, so it takes milliseconds where others use
+    /// the cores. They wait for the next call in a loop; `OMP_WAIT_POLICY` and `KMP_BLOCKTIME` say for how long.
     case openMP = "openmp"
 }
 

@@ -18,4 +18,13 @@ long processor_cache_bytes(int level);
 /// Processors that this process may run on.
 int processor_count(void);
 
+/// Tells the processor that this thread waits in a loop.
+static inline void processor_relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 #endif

@@ -50,7 +50,7 @@ struct BenchCommand: ParsableCommand {
         parsing: .unconditional,
         help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
-    @Option(help: "Who brings the threads; OpenMP for small problems, if it is installed, by default.")
+    @Option(help: "Who brings the threads; dispatch by default.")
     var parallel: ParallelRuntime?
     @Option(parsing: .unconditional, help: ArgumentHelp("Time for each case.", valueName: "number"))
     var seconds = 0.8

@@ -106,7 +106,7 @@ extension BenchRow {
             ("max_abs_error", .number(maximumError)), ("rmse", .number(rmse)),
             ("extra_bytes", .integer(extraBytes)), ("traffic_bytes", .integer(trafficBytes)),
             ("gbps", .number(gigabytesPerSecond)),
-            ("parallel", .text(device == .cpu ? parallel?.rawValue ?? "auto" : nil)), ("failure", .text(failure)),
+            ("parallel", .text(device == .cpu ? (parallel ?? .dispatch).rawValue : nil)), ("failure", .text(failure)),
             ("host_to_device_s", .number(toDevice)), ("device_to_host_s", .number(toHost)),
             ("call_s", .number(callSeconds)), ("call_and_wait_s", .number(callAndWaitSeconds)),
             ("speedup_vs_cpu", .number(speedup)),

@@ -40,7 +40,7 @@ struct TuneCommand: ParsableCommand {
         parsing: .unconditional,
         help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
     var threads: Int?
-    @Option(help: "Who brings the threads; OpenMP for small problems, if it is installed, by default.")
+    @Option(help: "Who brings the threads; dispatch by default.")
     var parallel: ParallelRuntime?
     @Option(
         help: ArgumentHelp(
