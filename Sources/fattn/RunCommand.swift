@@ -38,12 +38,7 @@ struct RunCommand: ParsableCommand {
     var backward = false
     @Flag(help: "Bit-identical results from run to run, which the CPU gives in any case and cuda in F32.")
     var deterministic = false
-    @Option(
-        parsing: .unconditional,
-        help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
-    var threads: Int?
-    @Option(help: "Who brings the threads; OpenMP for small problems, if it is installed, by default.")
-    var parallel: ParallelRuntime?
+    @OptionGroup var workers: ThreadOptions
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp("Tile sizes; chosen by shape by default.", valueName: "Br,Bc"))
@@ -54,7 +49,7 @@ struct RunCommand: ParsableCommand {
         try checkEnvironment()
         try later.refuse()
         try device.require()
-        try check(threads: threads)
+        try workers.check()
         if let scale, !scale.isFinite {
             throw CommandError.usage("--scale: expected a finite number, got \(scale)")
         }
@@ -65,7 +60,7 @@ struct RunCommand: ParsableCommand {
     private var options: AttentionOptions {
         AttentionOptions(
             mask: causal ? .causal(causalAlignment) : .full, softmaxScale: scale, algorithm: algorithm,
-            device: device, gemm: gemm, threads: threads, parallelRuntime: parallel,
+            device: device, gemm: gemm, threads: workers.threads, parallelRuntime: workers.parallel,
             tileSizes: blockSize, deterministic: deterministic)
     }
 
