@@ -28,8 +28,12 @@ struct RunCommand: ParsableCommand {
     var layout: TensorLayout = .bhnd
     @Flag(help: "A query sees the keys up to its own position only.")
     var causal = false
-    @Option(help: "With --causal: whether the last query sees the last key, or the first the first only.")
-    var causalAlignment: CausalAlignment = .bottomRight
+    @Option(
+        help: """
+            With --causal: whether the last query sees the last key, or the first the first only; \
+            bottom-right by default.
+            """)
+    var causalAlignment: CausalAlignment?
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp("The factor on Q Kᵀ; 1/√D by default.", valueName: "number"))
@@ -53,19 +57,29 @@ struct RunCommand: ParsableCommand {
         if let scale, !scale.isFinite {
             throw CommandError.usage("--scale: expected a finite number, got \(scale)")
         }
+        if let causalAlignment, !causal {
+            throw CommandError.usage(
+                "--causal-alignment: expected --causal beside it, got \(causalAlignment.rawValue) alone")
+        }
         let file = try SafeTensorsFile(path: input)
         try withElementType(of: file) { try run(file, $0) }
     }
 
     private var options: AttentionOptions {
         AttentionOptions(
-            mask: causal ? .causal(causalAlignment) : .full, softmaxScale: scale, algorithm: algorithm,
+            mask: causal ? .causal(causalAlignment ?? .bottomRight) : .full, softmaxScale: scale, algorithm: algorithm,
             device: device, gemm: gemm, threads: workers.threads, parallelRuntime: workers.parallel,
             tileSizes: blockSize, deterministic: deterministic)
     }
 
     private func run<Element: FileElement>(_ file: SafeTensorsFile, _ type: Element.Type) throws {
         let problem = try InputProblem<Element>(file, layout: layout, needsGradient: backward)
+        let largest = Double(Element.Accumulator.largestSoftmaxScale)
+        if let scale, abs(scale) > largest {
+            throw CommandError.usage(
+                "--scale: expected a magnitude up to \(scientific(largest)) for "
+                    + "\(Element.dataType.rawValue), got \(scale)")
+        }
         let attention = try Attention<Element>(shape: problem.shape, options: options)
         try Processor.require(memory: neededMemory(attention), for: "memory for the work and its results")
         // Before the work, so that an output which cannot be written does not cost it.
