@@ -67,9 +67,9 @@ struct RunCommand: ParsableCommand {
 
     private var options: AttentionOptions {
         AttentionOptions(
-            mask: causal ? .causal(causalAlignment ?? .bottomRight) : .full, softmaxScale: scale, algorithm: algorithm,
-            device: device, gemm: gemm, threads: workers.threads, parallelRuntime: workers.parallel,
-            tileSizes: blockSize, deterministic: deterministic)
+            mask: causal ? .causal(causalAlignment ?? .bottomRight) : .full, softmaxScale: scale,
+            algorithm: algorithm, device: device, gemm: gemm, threads: workers.threads,
+            parallelRuntime: workers.parallel, tileSizes: blockSize, deterministic: deterministic)
     }
 
     private func run<Element: FileElement>(_ file: SafeTensorsFile, _ type: Element.Type) throws {

@@ -4,7 +4,9 @@ import Synchronization
 import Testing
 
 /// The teams that are here: OpenMP may not be installed.
-private let teams: [ParallelRuntime] = ParallelRuntime.allCases.filter { (try? ThreadTeam($0, for: shape)) != nil }
+private let teams: [ParallelRuntime] = ParallelRuntime.allCases.filter {
+    (try? ThreadTeam($0, for: shape)) != nil
+}
 
 private let shape = AttentionShape(batch: 1, heads: 1, queryLength: 64, headSize: 64)
 

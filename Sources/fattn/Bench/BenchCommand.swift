@@ -11,12 +11,12 @@ struct BenchCommand: ParsableCommand {
         abstract: "Time the algorithms, each case checked against the FP64 oracle first.",
         discussion: """
             Lists are separated by commas; by default every value there is, on the CPU and in f32 or the \
-            file's type. GFLOP/s count 2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and 2.5 times as \
-            many backward; the backward pass is timed alone. The peak is that of multiply-adds in registers, \
-            measured before and after each group of cases; a row shows its share of the best so far, --json \
-            of the best of all. On a GPU the operands are there already, times are by its own clock, and the \
-            peak of f16 and bf16 is that of the tensor cores; copies to and from it have columns of their \
-            own, and so has the time until a call returns.
+            file's type. GFLOP/s count 2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and \
+            2.5 times as many backward; the backward pass is timed alone. The peak is that of multiply-adds \
+            in registers, measured before and after each group of cases; a row shows its share of the best \
+            so far, --json of the best of all. On a GPU the operands are there already, times are by its own \
+            clock, and the peak of f16 and bf16 is that of the tensor cores; copies to and from it have \
+            columns of their own, and so has the time until a call returns.
             """)
 
     @Option(
@@ -62,8 +62,8 @@ struct BenchCommand: ParsableCommand {
         say(machine.summary)
         let bench = Bench(
             devices: device, algorithms: cases.algorithms(or: AttentionAlgorithm.allCases),
-            providers: providers, passes: cases.passes, masks: cases.mask,
-            threads: threads, parallel: workers.parallel, seconds: seconds, machine: machine, progress: progress)
+            providers: providers, passes: cases.passes, masks: cases.mask, threads: threads,
+            parallel: workers.parallel, seconds: seconds, machine: machine, progress: progress)
         let table = BenchTable(problems.map(\.shape), device)
         say(table.header)
         var rows: [BenchRow] = []
@@ -113,7 +113,9 @@ struct BenchCommand: ParsableCommand {
     private func problems() throws -> [BenchProblem] {
         guard let input else {
             let shapes = shape.isEmpty ? Self.defaultShapes : shape
-            return shapes.flatMap { shape in cases.types.map { BenchProblem(shape: shape, type: $0, file: nil) } }
+            return shapes.flatMap { shape in
+                cases.types.map { BenchProblem(shape: shape, type: $0, file: nil) }
+            }
         }
         let file = try SafeTensorsFile(path: input)
         var problem: BenchProblem?
