@@ -24,7 +24,8 @@ extension KernelCase {
     package static func products(_ kernels: PairKernelTable, _ table: TileKernelTable) -> [KernelCase] {
         var cases = KernelCases(table)
         cases.input = .pairs
-        let (forward, backward) = (cases.sizes(.flashAttention2, .forward), cases.sizes(.flashAttention2, .backward))
+        let forward = cases.sizes(.flashAttention2, .forward)
+        let backward = cases.sizes(.flashAttention2, .backward)
         return [64, 128].flatMap { [cases] D in
             let (Br, Bc, rows, columns) = (forward.queries, forward.keys, backward.queries, backward.keys)
             let (padded, few, keys) = (cases.padded(Br), 4, cases.decodingSizes.keys)
@@ -48,7 +49,8 @@ extension KernelCase {
                 // dQ += dS K
                 cases.product("gemmNN", rows, D, columns / 2, perEntry: 2) {
                     kernels.gemmNN(
-                        rows, D, columns / 2, $0.A, columns / 2, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
+                        rows, D, columns / 2, $0.A, columns / 2, $0.B, D, $0.C, D, $0.halves, true,
+                        $0.scratch)
                 },
             ]
         }
@@ -58,15 +60,16 @@ extension KernelCase {
     package static func passes(_ kernels: PairKernelTable, _ table: TileKernelTable) -> [KernelCase] {
         var cases = KernelCases(table)
         cases.input = .pairs
-        let (forward, backward) = (cases.sizes(.flashAttention2, .forward), cases.sizes(.flashAttention2, .backward))
+        let forward = cases.sizes(.flashAttention2, .forward)
+        let backward = cases.sizes(.flashAttention2, .backward)
         let (Br, Bc, rows, columns, D) = (forward.queries, forward.keys, backward.queries, backward.keys, 128)
         let padded = cases.padded(Br)
         var fromFloat = cases
         fromFloat.input = .float
         return [
             cases.pass("packTransposed", Br, D / 2) { kernels.packTransposed(Br, D / 2, $0.A, D / 2, $0.C) },
-            // 2^x by a polynomial of degree 4. What is written are pairs, which as Float are what their second
-            // numbers are.
+            // 2^x by a polynomial of degree 4. What is written are pairs, which as Float are what their
+            // second numbers are.
             cases.pass("exponentiatePairs", Bc, Br, multiplyAdds: 2 + 4 + 1) {
                 kernels.exponentiatePairs(Bc, Br, $0.C, padded, 1, $0.ones, $0.out)
             },

@@ -14,8 +14,11 @@ extension KernelCase {
         let (padded, few) = (cases.padded(Br), cases.decodingSizes.keys)
         return [
             // Sᵀ = K Qᵀ
-            cases.product("gemmPacked", Bc, Br, D) { table.gemmPacked(Bc, Br, D, $0.A, D, $0.B, $0.C, padded) },
-            // O += P V, with P held transposed, and as it is. Half of the old O is kept, so that it stays bounded.
+            cases.product("gemmPacked", Bc, Br, D) {
+                table.gemmPacked(Bc, Br, D, $0.A, D, $0.B, $0.C, padded)
+            },
+            // O += P V, with P held transposed, and as it is. Half of the old O is kept, so that it stays
+            // bounded.
             cases.product("gemmTN", Br, D, Bc) {
                 table.gemmTN(Br, D, Bc, $0.A, Br, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
             },
@@ -38,7 +41,9 @@ extension KernelCase {
         let padded = cases.padded(Bc)
         return [
             // S = Q Kᵀ
-            cases.product("gemmPacked", Br, Bc, D) { table.gemmPacked(Br, Bc, D, $0.A, D, $0.B, $0.C, padded) },
+            cases.product("gemmPacked", Br, Bc, D) {
+                table.gemmPacked(Br, Bc, D, $0.A, D, $0.B, $0.C, padded)
+            },
             // dV += Pᵀ dO
             cases.product("gemmTN", Bc, D, Br) {
                 table.gemmTN(Bc, D, Br, $0.A, Bc, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)

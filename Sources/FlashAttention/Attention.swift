@@ -32,6 +32,7 @@ public final class Attention<Element: AttentionElement>: Sendable {
     ) throws(AttentionError) {
         try shape.validate()
         try options.validate()
+        try options.validate(for: Element.Accumulator.self)
         self.init(shape, options, try makeBackend(shape: shape, options: options))
     }
 

@@ -39,6 +39,21 @@ public final class AtomicFile {
         _ = try AtomicFile(path: path)
     }
 
+    /// Whether two paths lead to the same file, which need not be there yet: so that one of two results does
+    /// not replace the other.
+    /// - Throws: `SafeTensorsError.system` for a path to nowhere.
+    public static func areSame(_ path: String, _ other: String) throws(SafeTensorsError) -> Bool {
+        try fullPath(path) == fullPath(other)
+    }
+
+    /// Where a file is or will be, without symbolic links on the way.
+    private static func fullPath(_ path: String) throws(SafeTensorsError) -> String {
+        let (directory, name) = split(try target(path))
+        guard let resolved = realpath(directory, nil) else { throw failure(path) }
+        defer { free(resolved) }
+        return String(cString: resolved) + "/" + name
+    }
+
     /// Appends bytes.
     /// - Throws: `SafeTensorsError.system`; then the object is of no more use.
     public func write(_ bytes: UnsafeRawBufferPointer) throws(SafeTensorsError) {

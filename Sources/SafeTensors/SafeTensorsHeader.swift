@@ -68,8 +68,11 @@ struct SafeTensorsHeader {
         } catch {
             throw .malformedHeader(path: path, expected: "a header in JSON", got: reason(error))
         }
-        if let name = firstDuplicateKey(inJSONObject: bytes) {
-            throw .malformedHeader(path: path, expected: "each name once", got: "\(name) twice")
+        if let keys = firstDuplicateKey(inJSON: bytes), let name = keys.first, let key = keys.last {
+            guard keys.count > 1 else {
+                throw .malformedHeader(path: path, expected: "each name once", got: "\(name) twice")
+            }
+            throw .malformedTensor(name: name, expected: "each key once", got: "\(key) twice")
         }
         return entries
     }

@@ -4,16 +4,19 @@
 /// two numbers in the lower half, and to the products it is what a scalar is to those of Float: matrices of
 /// pairs have strides that count pairs, and k is a number of pairs. Results are Float.
 public struct PairKernelTable: Sendable {
-    /// Rows two by two: `dst[j][c]` is the pair of `src[2j][c]` and `src[2j + 1][c]`, with 0 for a row that is
-    /// not there.
+    /// Rows two by two: `dst[j][c]` is the pair of `src[2j][c]` and `src[2j + 1][c]`, with 0 for a row that
+    /// is not there.
     ///
     /// Arguments: m, n; src `[m][n]` and its row stride; dst `[⌈m / 2⌉][n]` and its row stride.
-    public typealias PairRows = @Sendable (Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int) -> Void
+    public typealias PairRows = @Sendable (
+        Int, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int
+    ) -> Void
 
     /// `S[r] = 2^(factor · (S[r] − high[r] − low[r]))` in place, and the same in pairs of rows. Both operands
     /// have room for whole vectors in place of n.
     ///
-    /// Arguments: m, n; S and its row stride; factor; high; low; the pairs `[⌈m / 2⌉][n]` and their row stride.
+    /// Arguments: m, n; S and its row stride; factor; high; low; the pairs `[⌈m / 2⌉][n]` and their row
+    /// stride.
     public typealias ProbabilityPairs = @Sendable (
         Int, Int, UnsafeMutableRawPointer, Int, Double, UnsafeRawPointer, UnsafeRawPointer,
         UnsafeMutableRawPointer, Int
@@ -22,8 +25,8 @@ public struct PairKernelTable: Sendable {
     /// dS = `P[r] ∘ (scale · dP[r] − offset[r])`, rounded, in pairs of rows and in rows of BF16. All operands
     /// have room for whole vectors in place of n.
     ///
-    /// Arguments: m, n; P and its row stride; dP and its row stride; scale; offset; the pairs `[⌈m / 2⌉][n]` and
-    /// their row stride; the rows `[m][n]` and their stride in numbers.
+    /// Arguments: m, n; P and its row stride; dP and its row stride; scale; offset; the pairs `[⌈m / 2⌉][n]`
+    /// and their row stride; the rows `[m][n]` and their stride in numbers.
     public typealias ScoreGradientPairs = @Sendable (
         Int, Int, UnsafeRawPointer, Int, UnsafeRawPointer, Int, Double, UnsafeRawPointer,
         UnsafeMutableRawPointer, Int, UnsafeMutableRawPointer, Int
@@ -41,8 +44,8 @@ public struct PairKernelTable: Sendable {
     public var gemmTN: TileKernelTable.GEMM
     /// Rows of pairs into the panels of `gemmPacked`.
     public var packTransposed: TileKernelTable.PackTransposed
-    /// P and its row sums for a tile that is held transposed, as `exponentiateColumns`; of P what is written is
-    /// pairs of rows, rounded, to the first ⌈m / 2⌉ rows of the tile.
+    /// P and its row sums for a tile that is held transposed, as `exponentiateColumns`; of P what is written
+    /// is pairs of rows, rounded, to the first ⌈m / 2⌉ rows of the tile.
     public var exponentiatePairs: TileKernelTable.ExponentiateColumns
     /// P again in the backward pass, in Float and in pairs.
     public var probabilityPairs: ProbabilityPairs
@@ -64,7 +67,8 @@ public struct PairKernelTable: Sendable {
         gemmTN: @escaping TileKernelTable.GEMM, packTransposed: @escaping TileKernelTable.PackTransposed,
         exponentiatePairs: @escaping TileKernelTable.ExponentiateColumns,
         probabilityPairs: @escaping ProbabilityPairs, scoreGradientPairs: @escaping ScoreGradientPairs,
-        pairRows: @escaping PairRows, roundPairs: @escaping PairRows, allFinite: @escaping TileKernelTable.AllFinite,
+        pairRows: @escaping PairRows, roundPairs: @escaping PairRows,
+        allFinite: @escaping TileKernelTable.AllFinite,
         multiplyAddLoop: @escaping TileKernelTable.MultiplyAddLoop
     ) {
         self.gemmPacked = gemmPacked

@@ -61,8 +61,9 @@ public struct TileKernelTable: Sendable {
     /// Arguments: m, n, S, its row stride, out.
     public typealias ColumnMaximum = RowMaximum
 
-    /// `S[·][c] = 2^(factor · (S[·][c] − offset[c]))` in place, and `sum[c]` is the column's sum. All operands
-    /// have room for whole vectors in place of n, and what the last vector holds beyond n means nothing.
+    /// `S[·][c] = 2^(factor · (S[·][c] − offset[c]))` in place, and `sum[c]` is the column's sum. All
+    /// operands have room for whole vectors in place of n, and what the last vector holds beyond n means
+    /// nothing.
     ///
     /// Arguments: m, n, S, its row stride, factor, offset, sum.
     public typealias ExponentiateColumns = Exponentiate
@@ -88,7 +89,8 @@ public struct TileKernelTable: Sendable {
         Int, Int, UnsafeMutableRawPointer, Int, UnsafeRawPointer
     ) -> Void
 
-    /// `C[r] = A[r] / divisor[r]`, with zero where `divisor[r]` is zero, whatever `A` holds there. `C` may be `A`.
+    /// `C[r] = A[r] / divisor[r]`, with zero where `divisor[r]` is zero, whatever `A` holds there. `C` may be
+    /// `A`.
     ///
     /// Arguments: m, n, A, its row stride, divisor, C, its row stride.
     public typealias DivideRows = @Sendable (
@@ -167,8 +169,8 @@ public struct TileKernelTable: Sendable {
         rowMaximum: @escaping RowMaximum, exponentiate: @escaping Exponentiate,
         columnMaximum: @escaping ColumnMaximum, exponentiateColumns: @escaping ExponentiateColumns,
         probabilities: @escaping Probabilities,
-        scoreGradient: @escaping ScoreGradient, scaleRows: @escaping ScaleRows, divideRows: @escaping DivideRows,
-        rowDot: @escaping RowDot, allFinite: @escaping AllFinite,
+        scoreGradient: @escaping ScoreGradient, scaleRows: @escaping ScaleRows,
+        divideRows: @escaping DivideRows, rowDot: @escaping RowDot, allFinite: @escaping AllFinite,
         multiplyAddLoop: @escaping MultiplyAddLoop, readStream: @escaping ReadStream
     ) {
         self.name = name

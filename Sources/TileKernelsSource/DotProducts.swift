@@ -53,8 +53,8 @@ private var laneNumbers: Vector {
     return v
 }
 
-/// Lane i is the sum of vector i. Each is added up by halves; interleaving two vectors' halves keeps the lanes of
-/// every addition full.
+/// Lane i is the sum of vector i. Each is added up by halves; interleaving two vectors' halves keeps the
+/// lanes of every addition full.
 @inline(__always)
 private func horizontalSums(_ vectors: VectorBlock) -> Vector {
     var x = vectors
@@ -70,8 +70,8 @@ private func horizontalSums(_ vectors: VectorBlock) -> Vector {
     return x[unchecked: 0]
 }
 
-// Several rows share each vector of K that is loaded; a row of its own takes a whole vector's worth of keys, some at
-// a time. In both cases there are `lanes` products.
+// Several rows share each vector of K that is loaded; a row of its own takes a whole vector's worth of keys,
+// some at a time. In both cases there are `lanes` products.
 #if !KERNEL_F64 && KERNEL_AVX512
 private typealias RowsTile<B: Storage> = DotTile<4, 4, B>
 @inline(__always) private var rowsOfTile: Int { 4 }

@@ -5,10 +5,11 @@ import CVectorInstructions
 
 /// 2^(x · factor), for products up to the exponent range. Below 2^−125, and for −∞, exactly 0; NaN for NaN.
 ///
-/// x · factor = n + f with n a multiple of 1/16 and |f| ≤ 1/32. 2^f − 1 is a minimax polynomial (degree 3, error
-/// 1.6e-9); the sixteenths of n pick 2^(k/16) out of a register, and its whole part goes into the exponent
-/// by an instruction that rounds down by itself. Adding 1.5 · 2^19 rounds to the sixteenth and leaves k in the
-/// low bits. Seven operations for the multiply-add units in place of nine: 0.13 ns an element, not 0.18 (Zen 4).
+/// x · factor = n + f with n a multiple of 1/16 and |f| ≤ 1/32. 2^f − 1 is a minimax polynomial (degree 3,
+/// error 1.6e-9); the sixteenths of n pick 2^(k/16) out of a register, and its whole part goes into the
+/// exponent by an instruction that rounds down by itself. Adding 1.5 · 2^19 rounds to the sixteenth and
+/// leaves k in the low bits. Seven operations for the multiply-add units in place of nine: 0.13 ns an
+/// element, not 0.18 (Zen 4).
 @inline(__always)
 func exponential(_ x: Vector, factor: Vector) -> Vector {
     let magic = broadcast(786_432)
@@ -34,12 +35,12 @@ func exponential(_ x: Vector, factor: Vector) -> Vector {
 /// 2^(x · factor), for products up to the exponent range. Below 2^−125, and for −∞, exactly 0; NaN for NaN
 /// and for +∞.
 ///
-/// |f| ≤ 1/2. Adding 1.5 · 2^(significand bits) rounds the product to an integer n and leaves n in the low bits; adding
-/// the exponent bias at the same time leaves there what becomes 2^n by one shift. Where multiply-adds are
-/// fused, the product itself is never rounded: both n and f come of it by one. The polynomials are minimax in
-/// relative error on [−1/2, 1/2], from the Remez exchange: Float 1.9e-9 (degree 6), Double 3.1e-18 (degree
-/// 11), below the rounding of the type in both cases. The product with 2^n is a multiplication, not an
-/// addition to the exponent bits, because that keeps a NaN a NaN.
+/// |f| ≤ 1/2. Adding 1.5 · 2^(significand bits) rounds the product to an integer n and leaves n in the low
+/// bits; adding the exponent bias at the same time leaves there what becomes 2^n by one shift. Where
+/// multiply-adds are fused, the product itself is never rounded: both n and f come of it by one. The
+/// polynomials are minimax in relative error on [−1/2, 1/2], from the Remez exchange: Float 1.9e-9 (degree
+/// 6), Double 3.1e-18 (degree 11), below the rounding of the type in both cases. The product with 2^n is a
+/// multiplication, not an addition to the exponent bits, because that keeps a NaN a NaN.
 @inline(__always)
 func exponential(_ x: Vector, factor: Vector) -> Vector {
     #if KERNEL_F64

@@ -16,8 +16,8 @@ public func pairKernels() -> PairKernelTable {
         allFinite: allFiniteBF16, multiplyAddLoop: multiplyAddLoop)
 }
 
-/// The pairs of two vectors, each number rounded to the nearest BF16. Ties go away from zero, which costs half
-/// of what the even one would: one number in 65 536 is a tie. No NaN of an operation is so large that it
+/// The pairs of two vectors, each number rounded to the nearest BF16. Ties go away from zero, which costs
+/// half of what the even one would: one number in 65 536 is a tie. No NaN of an operation is so large that it
 /// would overflow.
 @inline(__always)
 private func pairs(_ first: Vector, _ second: Vector) -> Vector {

@@ -11,7 +11,8 @@ public func tileKernels() -> TileKernelTable {
         packTransposed: packTransposed, rowMaximum: rowMaximum, exponentiate: exponentiate,
         columnMaximum: columnMaximum, exponentiateColumns: exponentiateColumns,
         probabilities: probabilities,
-        scoreGradient: scoreGradient, scaleRows: scaleRows, divideRows: divideRows, rowDot: rowDot, allFinite: allFinite,
+        scoreGradient: scoreGradient, scaleRows: scaleRows, divideRows: divideRows, rowDot: rowDot,
+        allFinite: allFinite,
         multiplyAddLoop: multiplyAddLoop, readStream: readStream)
 }
 

@@ -101,8 +101,8 @@ func fma(_ a: Scalar, _ b: Scalar, _ c: Scalar) -> Scalar {
     #endif
 }
 
-/// The step of the register tile: `a · b + c`, or where the operands are pairs of BF16 the sum of both products
-/// and c. The instruction for pairs can broadcast its last operand, a, from memory.
+/// The step of the register tile: `a · b + c`, or where the operands are pairs of BF16 the sum of both
+/// products and c. The instruction for pairs can broadcast its last operand, a, from memory.
 @inline(__always)
 func multiplyAdd(_ a: Vector, _ b: Vector, _ c: Vector) -> Vector {
     #if KERNEL_BF16

@@ -28,8 +28,12 @@ struct RunCommand: ParsableCommand {
     var layout: TensorLayout = .bhnd
     @Flag(help: "A query sees the keys up to its own position only.")
     var causal = false
-    @Option(help: "With --causal: whether the last query sees the last key, or the first the first only.")
-    var causalAlignment: CausalAlignment = .bottomRight
+    @Option(
+        help: """
+            With --causal: whether the last query sees the last key, or the first the first only; \
+            bottom-right by default.
+            """)
+    var causalAlignment: CausalAlignment?
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp("The factor on Q Kᵀ; 1/√D by default.", valueName: "number"))
@@ -38,12 +42,7 @@ struct RunCommand: ParsableCommand {
     var backward = false
     @Flag(help: "Bit-identical results from run to run, which the CPU gives in any case and cuda in F32.")
     var deterministic = false
-    @Option(
-        parsing: .unconditional,
-        help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
-    var threads: Int?
-    @Option(help: "Who brings the threads; dispatch by default.")
-    var parallel: ParallelRuntime?
+    @OptionGroup var workers: ThreadOptions
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp("Tile sizes; chosen by shape by default.", valueName: "Br,Bc"))
@@ -54,9 +53,13 @@ struct RunCommand: ParsableCommand {
         try checkEnvironment()
         try later.refuse()
         try device.require()
-        try check(threads: threads)
+        try workers.check()
         if let scale, !scale.isFinite {
             throw CommandError.usage("--scale: expected a finite number, got \(scale)")
+        }
+        if let causalAlignment, !causal {
+            throw CommandError.usage(
+                "--causal-alignment: expected --causal beside it, got \(causalAlignment.rawValue) alone")
         }
         let file = try SafeTensorsFile(path: input)
         try withElementType(of: file) { try run(file, $0) }
@@ -64,13 +67,19 @@ struct RunCommand: ParsableCommand {
 
     private var options: AttentionOptions {
         AttentionOptions(
-            mask: causal ? .causal(causalAlignment) : .full, softmaxScale: scale, algorithm: algorithm,
-            device: device, gemm: gemm, threads: threads, parallelRuntime: parallel,
-            tileSizes: blockSize, deterministic: deterministic)
+            mask: causal ? .causal(causalAlignment ?? .bottomRight) : .full, softmaxScale: scale,
+            algorithm: algorithm, device: device, gemm: gemm, threads: workers.threads,
+            parallelRuntime: workers.parallel, tileSizes: blockSize, deterministic: deterministic)
     }
 
     private func run<Element: FileElement>(_ file: SafeTensorsFile, _ type: Element.Type) throws {
         let problem = try InputProblem<Element>(file, layout: layout, needsGradient: backward)
+        let largest = Double(Element.Accumulator.largestSoftmaxScale)
+        if let scale, abs(scale) > largest {
+            throw CommandError.usage(
+                "--scale: expected a magnitude up to \(scientific(largest)) for "
+                    + "\(Element.dataType.rawValue), got \(scale)")
+        }
         let attention = try Attention<Element>(shape: problem.shape, options: options)
         try Processor.require(memory: neededMemory(attention), for: "memory for the work and its results")
         // Before the work, so that an output which cannot be written does not cost it.

@@ -140,11 +140,48 @@ struct AttentionErrorTests {
     }
 
     @Test(arguments: [
-        AttentionOptions(softmaxScale: .nan), AttentionOptions(threads: 0),
+        AttentionOptions(softmaxScale: .nan), AttentionOptions(softmaxScale: 3e38),
+        AttentionOptions(softmaxScale: -2.4e38), AttentionOptions(threads: 0),
         AttentionOptions(tileSizes: TileSizes(queries: 0, keys: 1)),
     ])
     func optionThatMeansNothing_isRefusedWhenPlanned(options: AttentionOptions) {
         #expect(throws: AttentionError.self) { try Attention<Float>(shape: shape, options: options) }
+    }
+
+    /// Of Double, 3e38 is a scale like any other.
+    @Test func scaleBeyondTheAccumulator_isRefusedByName() throws {
+        #expect(throws: AttentionError.self) {
+            try Attention<BFloat16>(shape: shape, options: AttentionOptions(softmaxScale: 3e38))
+        }
+        #expect(throws: AttentionError.self) {
+            try Attention<Double>(shape: shape, options: AttentionOptions(softmaxScale: 1.3e308))
+        }
+        _ = try Attention<Double>(shape: shape, options: AttentionOptions(softmaxScale: 3e38))
+        do throws(AttentionError) {
+            _ = try Attention<Float>(shape: shape, options: AttentionOptions(softmaxScale: 3e38))
+        } catch {
+            #expect(error.description.contains("softmaxScale must be from -2.3"))
+            #expect(error.description.hasSuffix("in Float, got 3e+38"))
+        }
+    }
+
+    /// The largest scale there is makes the softmax a maximum, and no NaN.
+    @Test(arguments: computations, [1.0, -1])
+    func largestScale_isComputedWith(options: AttentionOptions, sign: Double) throws {
+        func check<Element: AttentionElement>(_ type: Element.Type) throws {
+            func tensor(_ elements: [Double]) throws -> Tensor<Element> {
+                try Tensor(TensorExtents(1, 1, 3, 1), elements: elements.map { Element.rounding($0) })
+            }
+            var options = options
+            options.softmaxScale = sign * Double(Element.Accumulator.largestSoftmaxScale)
+            let result = try scaledDotProductAttention(
+                query: tensor([1, 0.5, 0]), key: tensor([sign, sign / 2, 0]), value: tensor([5, 4, 3]),
+                options: options)
+            #expect(result.output.elements.map { Double($0.widened) } == [5, 5, 4])
+        }
+        try check(Float.self)
+        try check(Double.self)
+        try check(BFloat16.self)
     }
 
     @Test func kernelsOfAnotherMachine_areRefusedByName() {

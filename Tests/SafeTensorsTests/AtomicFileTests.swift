@@ -53,6 +53,24 @@ import Testing
         #expect(directory.fileNames == ["plain"])
     }
 
+    @Test func pathsToOneFile_areTheSame() throws {
+        let directory = try TemporaryDirectory()
+        let manager = FileManager.default
+        try manager.createDirectory(atPath: directory.path("real"), withIntermediateDirectories: false)
+        try manager.createSymbolicLink(atPath: directory.path("link"), withDestinationPath: "real")
+        let path = try directory.write([1], "there")
+        try manager.createSymbolicLink(atPath: directory.path("real/there"), withDestinationPath: path)
+        for (one, other) in [
+            ("new", "new"), ("real/../new", "new"), ("real/new", "link/new"), ("there", "link/there"),
+        ] {
+            #expect(try AtomicFile.areSame(directory.path(one), directory.path(other)), "\(one) \(other)")
+        }
+        for (one, other) in [("new", "newer"), ("new", "real/new"), ("there", "link/new")] {
+            #expect(try !AtomicFile.areSame(directory.path(one), directory.path(other)), "\(one) \(other)")
+        }
+        #expect(throws: SafeTensorsError.self) { try AtomicFile.areSame(path, directory.path("no/such/out")) }
+    }
+
     @Test func checkWritable_leavesNoTrace() throws {
         let directory = try TemporaryDirectory()
         try AtomicFile.checkWritable(directory.path("out"))

@@ -51,6 +51,9 @@ let badFrames = [
     BadFile("a name twice", header: "{\"t\":\(entry()),\"t\":\(entry())}", "each name once, got t twice"),
     BadFile("a name twice, escaped", header: "{\"t\":\(entry()),\"\\u0074\":\(entry())}", "got t twice"),
     BadFile(
+        "a key of the metadata twice", header: "{\"__metadata__\":{\"a\":\"1\",\"b\":\"\",\"a\":\"2\"}}",
+        dataCount: 0, "tensor __metadata__: expected each key once, got a twice"),
+    BadFile(
         "metadata not strings", header: "{\"__metadata__\":{\"a\":1}}", dataCount: 0, "an object of strings"),
 ]
 
@@ -59,6 +62,18 @@ let badEntries = [
     BadFile("no dtype", entry: "{\"shape\":[2],\"data_offsets\":[0,8]}", "no dtype"),
     BadFile("no shape", entry: "{\"dtype\":\"F32\",\"data_offsets\":[0,8]}", "no shape"),
     BadFile("no offsets", entry: "{\"dtype\":\"F32\",\"shape\":[2]}", "no data_offsets"),
+    BadFile(
+        "two shapes", entry: "{\"shape\":[2],\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":[0,8]}",
+        "tensor t: expected each key once, got shape twice"),
+    BadFile(
+        "two dtypes, one escaped",
+        entry: "{\"dtype\":\"F32\",\"\\u0064type\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]}",
+        "tensor t: expected each key once, got dtype twice"),
+    BadFile(
+        "a key twice within one that the format does not have",
+        header: "{\"a\":\(entry("\"F32\"", "[0]", "[0,0]")),\"t\":{\"x\":[{\"y\":1},{\"y\":1,\"y\":2}],"
+            + entry().dropFirst() + "}",
+        "tensor t: expected each key once, got y twice"),
     BadFile("unknown dtype", entry: entry("\"F31\""), "a dtype of the format, got \"F31\""),
     BadFile("dtype not text", entry: entry("32"), "dtype"),
     BadFile("negative shape", entry: entry("\"F32\"", "[-2]"), "got [-2]"),
@@ -104,6 +119,18 @@ let badEntries = [
         let directory = try TemporaryDirectory()
         let file = try SafeTensorsFile(path: directory.write(fileBytes(header: "{}   ", dataCount: 0)))
         #expect(file.tensors.isEmpty && file.metadata.isEmpty)
+    }
+
+    /// The same key in different objects, and strings that look like keys.
+    @Test func equalKeysOfDifferentObjects_areRead() throws {
+        let directory = try TemporaryDirectory()
+        let header = """
+            {"a":\(entry("\"F32\"", "[1]", "[0,4]")),"b":\(entry("\"F32\"", "[1]", "[4,8]")),\
+            "__metadata__":{"a":"a","b":"a","\\"a\\"":"},{\\"a","dtype":","}}
+            """
+        let file = try SafeTensorsFile(path: directory.write(fileBytes(header: header, dataCount: 8)))
+        #expect(file.tensors.keys.sorted() == ["a", "b"])
+        #expect(file.metadata == ["a": "a", "b": "a", "\"a\"": "},{\"a", "dtype": ","])
     }
 
     @Test func emptyTensorsAndScalars_areRead() throws {

@@ -82,7 +82,8 @@ struct ExponentialTests {
         for payload in [0, 1, 2, 0x3FF, 0x1F_FFFF] as [S.RawSignificand] {
             let quiet = S.nan.significandBitPattern | payload
             for sign in [FloatingPointSign.plus, .minus] {
-                let x = S(sign: sign, exponentBitPattern: S.nan.exponentBitPattern, significandBitPattern: quiet)
+                let x = S(
+                    sign: sign, exponentBitPattern: S.nan.exponentBitPattern, significandBitPattern: quiet)
                 #expect(exp([x], set)[0].isNaN, "\(S.self) payload \(payload)")
             }
         }

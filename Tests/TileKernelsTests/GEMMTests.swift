@@ -60,7 +60,9 @@ struct GEMMTests {
 
     private enum Keep: CaseIterable { case nothing, everything, scaled }
 
-    private func accumulation<S: TestScalar>(_ type: S.Type, _ set: KernelSet, transposed: Bool, _ keep: Keep) {
+    private func accumulation<S: TestScalar>(
+        _ type: S.Type, _ set: KernelSet, transposed: Bool, _ keep: Keep
+    ) {
         let table = S.tileKernels(set)
         let rowScale = Matrix<S>.random(1, 64, seed: 5)
         for n in table.interestingColumns {

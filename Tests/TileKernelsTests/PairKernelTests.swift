@@ -74,7 +74,9 @@ struct PairKernelTests {
             let (at, bt) = (Numbers(k, m, seed: 5), Numbers(k, n, seed: 6))
             let padded = (n + 63) / 64 * 64
             var scratch = [Float](repeating: .nan, count: table.gemmScratch(depth: k))
-            func close(_ c: Matrix<Float>, _ a: (Int, Int) -> Double, _ b: (Int, Int) -> Double, _ old: Double) {
+            func close(
+                _ c: Matrix<Float>, _ a: (Int, Int) -> Double, _ b: (Int, Int) -> Double, _ old: Double
+            ) {
                 let worst = c.worst { r, column in
                     let terms = (0..<k).map { a(r, $0) * b($0, column) }
                     return (old + terms.reduce(0, +), terms.reduce(abs(old)) { $0 + abs($1) })

@@ -8,7 +8,8 @@ import TileKernelTable
 struct SoftmaxKernelTests {
     /// Widths around one, two and four vectors.
     private func widths(_ table: TileKernelTable) -> [Int] {
-        Array(0...table.lanes + 1) + [2 * table.lanes, 4 * table.lanes - 1, 4 * table.lanes, 5 * table.lanes + 3]
+        let W = table.lanes
+        return Array(0...W + 1) + [2 * W, 4 * W - 1, 4 * W, 5 * W + 3]
     }
 
     private func rowMaximum<S: TestScalar>(_ type: S.Type, _ set: KernelSet) {
@@ -73,14 +74,19 @@ struct SoftmaxKernelTests {
                 let s = Matrix<S>.random(m, stride, seed: 9)
                 let old = Matrix<S>.random(m, stride, seed: 9)
                 if m > 1 { (s[1, 0], old[1, 0]) = (-.infinity, -.infinity) }
-                let (out, offset, sum) = (Matrix<S>(1, stride), Matrix<S>.random(1, stride, seed: 8), Matrix<S>(1, stride))
+                let (out, sum) = (Matrix<S>(1, stride), Matrix<S>(1, stride))
+                let offset = Matrix<S>.random(1, stride, seed: 8)
                 table.columnMaximum(m, n, s.memory, stride, out.memory)
                 table.exponentiateColumns(m, n, s.memory, stride, 0.7, offset.memory, sum.memory)
                 for c in 0..<n {
-                    #expect(out[0, c] == (0..<m).map { old[$0, c] }.max() ?? -.infinity, "\(S.self) \(m) \(n)")
-                    for r in 0..<m { expectPower(s[r, c], of: old[r, c], minus: offset[0, c], "(\(r), \(c))") }
+                    let largest = (0..<m).map { old[$0, c] }.max() ?? -.infinity
+                    #expect(out[0, c] == largest, "\(S.self) \(m) \(n)")
+                    for r in 0..<m {
+                        expectPower(s[r, c], of: old[r, c], minus: offset[0, c], "(\(r), \(c))")
+                    }
                     let total = (0..<m).reduce(0.0) { $0 + Double(s[$1, c]) }
-                    #expect(abs(Double(sum[0, c]) - total) <= tolerance(S.self) * (1 + total), "\(S.self) \(m) \(n)")
+                    let error = abs(Double(sum[0, c]) - total)
+                    #expect(error <= tolerance(S.self) * (1 + total), "\(S.self) \(m) \(n)")
                 }
                 #expect(s.isUntouched() && sum.isUntouched() && out.isUntouched(), "\(S.self) \(m) \(n)")
             }
@@ -169,7 +175,8 @@ struct SoftmaxKernelTests {
             table.scaleRows(3, n, c.memory, c.stride, factors.memory)
             for r in 0..<3 {
                 for d in 0..<n {
-                    #expect(c[r, d] == (r == 1 ? 0 : old[r, d] * factors[0, r]), "\(S.self) n \(n) (\(r), \(d))")
+                    let expected = r == 1 ? 0 : old[r, d] * factors[0, r]
+                    #expect(c[r, d] == expected, "\(S.self) n \(n) (\(r), \(d))")
                 }
             }
             #expect(c.isUntouched(), "\(S.self) n \(n)")

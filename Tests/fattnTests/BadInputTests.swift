@@ -121,6 +121,10 @@ private let laterTensors = [
             "bytes of data"
         ),
         ("short", "00ff", "at least 8 bytes"),
+        (
+            "two shapes", "4400000000000000{\"q\":{\"shape\":[2],\"dtype\":\"F32\","
+                + "\"data_offsets\":[0,8],\"shape\":[1,2]}}00000000", "got shape twice"
+        ),
     ])
     func malformedFile_isRefused(_ name: String, _ contents: String, _ word: String) throws {
         let tool = try CommandLineTool()

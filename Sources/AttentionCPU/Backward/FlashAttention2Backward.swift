@@ -18,8 +18,8 @@ import Synchronization
 /// The paper adds to dQ_i with atomics, in any order. Here the key tiles take turns at each dQ_i, in
 /// ascending j, so that the sum is the same for any number of threads. A tile waits only for tiles before
 /// it, which walk the same query tiles in the same order one step ahead, so the turns form a pipeline;
-/// step 8 comes before step 7 to give them time. A masked tile is visited in strips of rows, so that little is
-/// computed above the diagonal. The factor `scale` of dQ and dK is folded into dS.
+/// step 8 comes before step 7 to give them time. A masked tile is visited in strips of rows, so that little
+/// is computed above the diagonal. The factor `scale` of dQ and dK is folded into dS.
 enum FlashAttention2Backward<Element: CPUElement>: CPUAlgorithm {
     typealias Scalar = Element.Accumulator
     typealias Operands = BackwardOperands<Element>

@@ -4,9 +4,9 @@ import Synchronization
 /// FlashAttention-2, backward, over pairs of BF16.
 ///
 /// The steps of `FlashAttention2Backward`, whose comment has them and their source, with all five products by
-/// the processor's dot product of pairs. Scores, P, dP and dS are Float and rounded for the products that take
-/// them: P in pairs of rows for dV, dS in pairs of rows for dK and in pairs of keys, which is how rows of BF16
-/// lie, for dQ. dQ, dK and dV are summed in Float.
+/// the processor's dot product of pairs. Scores, P, dP and dS are Float and rounded for the products that
+/// take them: P in pairs of rows for dV, dS in pairs of rows for dK and in pairs of keys, which is how rows
+/// of BF16 lie, for dQ. dQ, dK and dV are summed in Float.
 enum FlashAttention2PairsBackward: CPUAlgorithm {
     typealias Element = BFloat16
     typealias Operands = BackwardOperands<BFloat16>

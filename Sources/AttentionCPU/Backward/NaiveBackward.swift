@@ -114,26 +114,14 @@ enum NaiveBackward<Element: CPUElement>: CPUAlgorithm {
     private static func keyTile(
         _ j: Int, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ shared: Shared, _ scratch: Scratch
     ) {
-        let plan = c.plan(b, x.keyLengths)
-        guard j < plan.keyTileCount else { return }
-        let steps = scratch.steps
-        let dK = steps.accumulator(x.keyGradient.block(b, hkv, plan.keys(j)), or: scratch.dK)
-        let dV = steps.accumulator(x.valueGradient.block(b, hkv, plan.keys(j)), or: scratch.dV)
-        dK.fill(0)
-        dV.fill(0)
-        for h in hkv * c.shape.groupSize..<(hkv + 1) * c.shape.groupSize {
-            for i in plan.queryTiles(forKeyTile: j) {
-                let tile = plan.tile(i, j)
-                let P = Forward.rows(shared.P, c, b, h, plan, i).columns(tile.keys)
-                let dS = Forward.rows(shared.dS, c, b, h, plan, i).columns(tile.keys)
-                let dOi = steps.load(
-                    x.outputGradient.block(b, h, tile.queries), into: scratch.forward.queries)
-                steps.accumulateTransposed(P, dOi, into: dV.rows(0..<tile.keys.count), tile, plan)
-                let Qi = steps.load(x.query.block(b, h, tile.queries), into: scratch.forward.queries)
-                steps.accumulateTransposed(dS, Qi, into: dK.rows(0..<tile.keys.count), tile, plan)
-            }
+        let (steps, queries) = (scratch.steps, scratch.forward.queries)
+        sumKeyTile(j, b, hkv, c, x, steps, dK: scratch.dK, dV: scratch.dV) { h, tile, plan, dK, dV in
+            let P = Forward.rows(shared.P, c, b, h, plan, tile.queryTile).columns(tile.keys)
+            let dS = Forward.rows(shared.dS, c, b, h, plan, tile.queryTile).columns(tile.keys)
+            let dOi = steps.load(x.outputGradient.block(b, h, tile.queries), into: queries)
+            steps.accumulateTransposed(P, dOi, into: dV, tile, plan)
+            let Qi = steps.load(x.query.block(b, h, tile.queries), into: queries)
+            steps.accumulateTransposed(dS, Qi, into: dK, tile, plan)
         }
-        steps.store(dK, to: x.keyGradient.block(b, hkv, plan.keys(j)))
-        steps.store(dV, to: x.valueGradient.block(b, hkv, plan.keys(j)))
     }
 }

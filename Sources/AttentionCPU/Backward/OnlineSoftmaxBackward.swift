@@ -58,30 +58,14 @@ enum OnlineSoftmaxBackward<Element: CPUElement>: CPUAlgorithm {
             scratch.steps.store(dQ, to: block)
         }
         // 3: dK and dV, a task a chunk of keys.
-        forEachKeyTile(c, memory) { b, hkv, j, scratch in chunk(j, b, hkv, c, x, rows, scratch) }
-    }
-
-    private static func chunk(
-        _ j: Int, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands, _ rows: Shared, _ scratch: Scratch
-    ) {
-        let plan = c.plan(b, x.keyLengths)
-        guard j < plan.keyTileCount else { return }
-        let steps = scratch.steps
-        let dK = steps.accumulator(x.keyGradient.block(b, hkv, plan.keys(j)), or: scratch.dK)
-        let dV = steps.accumulator(x.valueGradient.block(b, hkv, plan.keys(j)), or: scratch.dV)
-        dK.fill(0)
-        dV.fill(0)
-        for h in hkv * c.shape.groupSize..<(hkv + 1) * c.shape.groupSize {
-            for i in plan.queryTiles(forKeyTile: j) {
-                let tile = plan.tile(i, j)
-                let seen = 0..<tile.keys.count
+        forEachKeyTile(c, memory) { b, hkv, j, scratch in
+            let steps = scratch.steps
+            sumKeyTile(j, b, hkv, c, x, steps, dK: scratch.dK, dV: scratch.dV) { h, tile, plan, dK, dV in
                 let made = recompute(tile, plan, b, h, c, x, rows, scratch)
-                steps.accumulateTransposed(made.P, made.dO, into: dV.rows(seen), tile, plan)
-                steps.accumulateTransposed(made.dS, made.Q, into: dK.rows(seen), tile, plan)
+                steps.accumulateTransposed(made.P, made.dO, into: dV, tile, plan)
+                steps.accumulateTransposed(made.dS, made.Q, into: dK, tile, plan)
             }
         }
-        steps.store(dK, to: x.keyGradient.block(b, hkv, plan.keys(j)))
-        steps.store(dV, to: x.valueGradient.block(b, hkv, plan.keys(j)))
     }
 
     /// One row against one chunk of keys: what was computed, and the rows it was computed from.

@@ -28,8 +28,8 @@ enum FlashAttention1Forward<Element: CPUElement>: CPUAlgorithm {
 
     struct Scratch {
         let steps: TileSteps<Scalar>
-        /// Q_i, K_j and V_j where they have to be widened, `[Br][D]`, `[Bc][D]`, `[Bc][Dv]`, and the O of a head
-        /// until it is rounded, `[Nq][Dv]`.
+        /// Q_i, K_j and V_j where they have to be widened, `[Br][D]`, `[Bc][D]`, `[Bc][Dv]`, and the O of a
+        /// head until it is rounded, `[Nq][Dv]`.
         let Q, K, V, O: MutableBlock<Scalar>
         /// S, then P̃: `[Br][Bc]`.
         let S: MutableBlock<Scalar>

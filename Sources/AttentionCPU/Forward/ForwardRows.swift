@@ -43,6 +43,21 @@ extension ForwardRows {
     }
 }
 
+/// Room for a tile's operands in pairs of BF16.
+struct PairedOperands {
+    /// Q_i and K_j where they cannot be read as pairs: `[Br][⌈D / 2⌉]`, `[Bc][⌈D / 2⌉]`.
+    let Q, K: MutableBlock<UInt32>
+    /// V_j in pairs of keys: `[⌈Bc / 2⌉][Dv]`.
+    let V: MutableBlock<UInt32>
+
+    init(_ c: CPUContext, _ arena: inout Arena) {
+        let (depth, Dv) = (PairSteps.count(c.shape.headSize), c.shape.valueHeadSize)
+        Q = arena.block(c.tileRows, depth, stride: depth)
+        K = arena.block(c.tileKeys, depth, stride: depth)
+        V = arena.block(PairSteps.count(c.tileKeys), Dv, stride: c.paddedColumns(Dv))
+    }
+}
+
 /// What a tile's softmax leaves for its rows: `[rows]` each, in whole panels.
 struct RowSums<Scalar: CPUScalar> {
     /// rowmax S, then what exp subtracts; exp(m_old − m); rowsum P.

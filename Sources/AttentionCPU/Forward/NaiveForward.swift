@@ -43,7 +43,8 @@ enum NaiveForward<Element: CPUElement>: CPUAlgorithm {
             queries: c.loaded(Br, widest, &arena), keys: c.loaded(c.tileKeys, widest, &arena),
             panels: arena.take(c.kernels.packedCount(rows: c.tileKeys, depth: widest), of: Scalar.self),
             statistics: RowStatistics(
-                scale: c.scoreScale(), maximum: arena.take(Br, of: Scalar.self), sum: arena.take(Br, of: Scalar.self)),
+                scale: c.scoreScale(), maximum: arena.take(Br, of: Scalar.self),
+                sum: arena.take(Br, of: Scalar.self)),
             maximum: arena.take(Br, of: Scalar.self), correction: arena.take(Br, of: Scalar.self))
     }
 

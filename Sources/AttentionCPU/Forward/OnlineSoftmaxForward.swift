@@ -38,7 +38,8 @@ enum OnlineSoftmaxForward<Element: CPUElement>: CPUAlgorithm {
             chunk: arena.block(1, Bc, stride: c.paddedColumns(Bc)),
             O: arena.block(1, Dv, stride: c.paddedColumns(Dv)),
             statistics: RowStatistics(
-                scale: c.scoreScale(), maximum: arena.take(1, of: Scalar.self), sum: arena.take(1, of: Scalar.self)),
+                scale: c.scoreScale(), maximum: arena.take(1, of: Scalar.self),
+                sum: arena.take(1, of: Scalar.self)),
             maximum: arena.take(1, of: Scalar.self), correction: arena.take(1, of: Scalar.self),
             sum: arena.take(1, of: Scalar.self))
     }

@@ -9,10 +9,8 @@ struct PairDotRows: ForwardRows {
     typealias Element = BFloat16
 
     private let pairs: PairSteps
-    /// Q_i and K_j where they cannot be read as pairs: `[Br][⌈D / 2⌉]`, `[Bc][⌈D / 2⌉]`.
-    private let Q, K: MutableBlock<UInt32>
-    /// V_j in pairs of keys, where they cannot be made on the way: `[⌈Bc / 2⌉][Dv]`.
-    private let V: MutableBlock<UInt32>
+    /// V_j is paired here only where it cannot be on its way.
+    private let operands: PairedOperands
     /// S, then what P was before it was rounded: `[Br][Bc]`.
     private let S: MutableBlock<Float>
     /// P: `[Br][Bc]`.
@@ -22,25 +20,22 @@ struct PairDotRows: ForwardRows {
     var steps: TileSteps<Float> { pairs.float }
 
     init(_ c: CPUContext, _ arena: inout Arena) {
-        let (Br, Bc, D, Dv) = (c.tileRows, c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
-        let depth = PairSteps.count(D)
+        let (Br, Bc) = (c.tileRows, c.tileKeys)
         pairs = PairSteps(c, &arena)
-        Q = arena.block(Br, depth, stride: depth)
-        K = arena.block(Bc, depth, stride: depth)
-        V = arena.block(PairSteps.count(Bc), Dv, stride: c.paddedColumns(Dv))
+        operands = PairedOperands(c, &arena)
         S = arena.block(Br, Bc, stride: c.paddedColumns(Bc))
         P = arena.block(Br, Bc, stride: c.paddedColumns(Bc))
         row = RowSums(c, &arena)
     }
 
-    func ready(_ Q: Block<BFloat16>) -> Block<UInt32> { pairs.load(Q, into: self.Q) }
+    func ready(_ Q: Block<BFloat16>) -> Block<UInt32> { pairs.load(Q, into: operands.Q) }
 
     func visit(
         _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: Block<UInt32>, _ K: Block<BFloat16>,
         _ V: Block<BFloat16>, into O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
     ) {
         let S = self.S.corner(Q.rows, K.rows)
-        pairs.scores(Q, inPlace: pairs.load(K, into: self.K), into: S)
+        pairs.scores(Q, inPlace: pairs.load(K, into: operands.K), into: S)
         steps.maskTile(S, tile, plan)
         steps.rowMaximum(S, into: row.maximum)
         statistics.update(Q.rows, tileMaximum: row.maximum, correction: row.correction)
@@ -49,7 +44,7 @@ struct PairDotRows: ForwardRows {
         let P = pairs.round(S, into: self.P)
         if tile.zone == .masked || V.rows % 2 == 1 {
             pairs.accumulate(
-                P, pairs.pair(V, into: self.V), count: V.rows, into: O, keep: .scaled(row.correction),
+                P, pairs.pair(V, into: operands.V), count: V.rows, into: O, keep: .scaled(row.correction),
                 isMasked: tile.zone == .masked
             ) { plan.visibleKeys(row: $0, of: tile) }
         } else {

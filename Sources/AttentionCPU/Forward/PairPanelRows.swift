@@ -10,10 +10,7 @@ struct PairPanelRows: ForwardRows {
     typealias Element = BFloat16
 
     private let pairs: PairSteps
-    /// Q_i and K_j where they cannot be read as pairs: `[Br][⌈D / 2⌉]`, `[Bc][⌈D / 2⌉]`.
-    private let Q, K: MutableBlock<UInt32>
-    /// V_j in pairs of keys: `[⌈Bc / 2⌉][Dv]`.
-    private let V: MutableBlock<UInt32>
+    private let operands: PairedOperands
     /// Q_iᵀ in panels.
     private let panels: UnsafeMutablePointer<UInt32>
     /// Sᵀ, then Pᵀ: `[Bc][Br]`.
@@ -25,28 +22,26 @@ struct PairPanelRows: ForwardRows {
     var steps: TileSteps<Float> { pairs.float }
 
     init(_ c: CPUContext, _ arena: inout Arena) {
-        let (Br, Bc, D, Dv) = (c.tileRows, c.tileKeys, c.shape.headSize, c.shape.valueHeadSize)
-        let depth = PairSteps.count(D)
+        let (Br, Bc) = (c.tileRows, c.tileKeys)
         pairs = PairSteps(c, &arena)
-        Q = arena.block(Br, depth, stride: depth)
-        K = arena.block(Bc, depth, stride: depth)
-        V = arena.block(PairSteps.count(Bc), Dv, stride: c.paddedColumns(Dv))
-        panels = arena.take(c.kernels.packedCount(rows: Br, depth: depth), of: UInt32.self)
+        operands = PairedOperands(c, &arena)
+        panels = arena.take(
+            c.kernels.packedCount(rows: Br, depth: PairSteps.count(c.shape.headSize)), of: UInt32.self)
         St = arena.block(Bc, Br, stride: c.paddedColumns(Br))
         row = RowSums(c, &arena)
         stripRows = c.kernels.panelWidth / 2
     }
 
     func ready(_ Q: Block<BFloat16>) -> PairSteps.Panels {
-        pairs.pack(pairs.load(Q, into: self.Q), panels: panels)
+        pairs.pack(pairs.load(Q, into: operands.Q), panels: panels)
     }
 
     func visit(
         _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: PairSteps.Panels, _ K: Block<BFloat16>,
         _ V: Block<BFloat16>, into O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
     ) {
-        let Kj = pairs.load(K, into: self.K)
-        let Vj = pairs.pair(V, into: self.V)
+        let Kj = pairs.load(K, into: operands.K)
+        let Vj = pairs.pair(V, into: operands.V)
         for part in plan.parts(of: tile, rows: stripRows) {
             visit(strip: part, of: tile, plan, Q, Kj, Vj, O, statistics)
         }

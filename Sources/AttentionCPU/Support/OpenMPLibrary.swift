@@ -10,8 +10,8 @@ import Musl
 
 /// An OpenMP library, opened when it is first asked for.
 ///
-/// LLVM's and GCC's both have the entry that GCC compiles `#pragma omp parallel` to, and it is all we need: they
-/// start the threads, we divide the work.
+/// LLVM's and GCC's both have the entry that GCC compiles `#pragma omp parallel` to, and it is all we need:
+/// they start the threads, we divide the work.
 package struct OpenMPLibrary: Sendable {
     private typealias Region = @convention(c) (UnsafeMutableRawPointer?) -> Void
     private typealias Parallel = @convention(c) (
@@ -21,7 +21,8 @@ package struct OpenMPLibrary: Sendable {
     private typealias SetBlockTime = @convention(c) (Int32) -> Void
 
     private let parallel: Parallel
-    /// Sets for how many ms LLVM's threads wait in a loop after a call that this thread makes; GCC's has no such entry.
+    /// Sets for how many ms LLVM's threads wait in a loop after a call that this thread makes; GCC's has no
+    /// such entry.
     private let setBlockTime: SetBlockTime?
     private static let names = ["libomp.so.5", "libgomp.so.1"]
 
@@ -49,8 +50,8 @@ package struct OpenMPLibrary: Sendable {
                     + "install it with: apt-get install libomp-dev"))
     }()
 
-    /// Runs the body on up to so many threads. There are fewer where the caller is in a parallel region of its
-    /// own or `OMP_THREAD_LIMIT` is lower.
+    /// Runs the body on up to so many threads. There are fewer where the caller is in a parallel region of
+    /// its own or `OMP_THREAD_LIMIT` is lower.
     func run(_ workers: Int, _ body: SharedBody) {
         setBlockTime?(1)
         withExtendedLifetime(body) {

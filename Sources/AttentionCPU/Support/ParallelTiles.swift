@@ -18,7 +18,8 @@ import Musl
 ///   - team: who brings the threads; it may bring fewer.
 ///   - scratch: makes a worker's own memory, once for each thread that takes part, numbered from 0.
 package func parallelTiles<Scratch>(
-    _ count: Int, threads: Int, team: ThreadTeam = .dispatch, scratch: (Int) -> Scratch, body: (Int, inout Scratch) -> Void
+    _ count: Int, threads: Int, team: ThreadTeam = .dispatch, scratch: (Int) -> Scratch,
+    body: (Int, inout Scratch) -> Void
 ) {
     let workers = min(threads, count)
     guard workers > 1 else {

@@ -74,7 +74,7 @@ struct MutableBlock<Scalar> {
     }
 
     func copy(from other: Block<Scalar>) {
-        for r in 0..<rows { (memory + r * stride).update(from: other.memory + r * other.stride, count: columns) }
+        for r in 0..<rows { row(r).update(from: other.memory + r * other.stride, count: columns) }
     }
 }
 

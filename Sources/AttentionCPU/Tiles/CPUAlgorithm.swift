@@ -33,13 +33,14 @@ extension CPUAlgorithm {
         }
     }
 
-    /// Runs the body for every key tile: batch entry, key/value head and tile. A batch entry with fewer keys has
-    /// fewer tiles than there are calls.
+    /// Runs the body for every key tile: batch entry, key/value head and tile. A batch entry with fewer keys
+    /// has fewer tiles than there are calls.
     ///
-    /// Tiles of one head follow each other, and threads at work on them share what they read; but they wait for each
-    /// other's turns at dQ. Under a causal mask the waits are uneven, so there as many heads as there are threads
-    /// go side by side, each in ascending order, as long as a head is small: B1 H8 N512 D64 4.6 to 3.7 ms, N2048 55.7
-    /// to 52.4, with D 128 111 to 107; but N4096 D128 210 to 217, and without a mask always a loss.
+    /// Tiles of one head follow each other, and threads at work on them share what they read; but they wait
+    /// for each other's turns at dQ. Under a causal mask the waits are uneven, so there as many heads as
+    /// there are threads go side by side, each in ascending order, as long as a head is small: B1 H8 N512 D64
+    /// 4.6 to 3.7 ms, N2048 55.7 to 52.4, with D 128 111 to 107; but N4096 D128 210 to 217, and without a
+    /// mask always a loss.
     static func forEachKeyTile(
         _ c: CPUContext, _ memory: WorkMemory, _ body: (_ b: Int, _ hkv: Int, _ j: Int, Scratch) -> Void
     ) {
@@ -69,8 +70,8 @@ extension CPUAlgorithm {
         _ c: CPUContext, _ memory: WorkMemory,
         _ body: (_ b: Int, _ hkv: Int, _ i: Int, _ s: Int, Scratch) -> Void
     ) {
-        let rowTiles = c.queryTileCount
-        forEach(c, memory, heads: c.shape.keyValueHeads, tiles: rowTiles * c.splitCount) { b, hkv, t, scratch in
+        let (heads, rowTiles) = (c.shape.keyValueHeads, c.queryTileCount)
+        forEach(c, memory, heads: heads, tiles: rowTiles * c.splitCount) { b, hkv, t, scratch in
             body(b, hkv, t % rowTiles, t / rowTiles, scratch)
         }
     }

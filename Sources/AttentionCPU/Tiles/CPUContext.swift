@@ -24,9 +24,9 @@ package struct CPUContext: Sendable {
     /// BLAS, if it multiplies the blocks.
     let blas: BLAS?
 
-    /// The factor that turns scores into P: the scale's magnitude. A scale of 0 is replaced by a number so small
-    /// that P is the same to the last digit: unlike 0 it keeps the −∞ of a masked score, and one can divide
-    /// by it.
+    /// The factor that turns scores into P: the scale's magnitude. A scale of 0 is replaced by a number so
+    /// small that P is the same to the last digit: unlike 0 it keeps the −∞ of a masked score, and one can
+    /// divide by it.
     func scoreScale<Scalar: AttentionScalar>() -> Scalar { max(Scalar(abs(softmaxScale)), 1e-30) }
 
     /// The heads whose rows share a tile: with split keys those of a group, which share K and V.
@@ -62,8 +62,8 @@ package struct CPUContext: Sendable {
     /// The row stride of a tile of our own with n columns: whole panels, as the micro-kernels write them.
     func paddedColumns(_ n: Int) -> Int { Arena.roundUp(n, to: kernels.panelWidth) }
 
-    /// The row stride of a matrix `[·][Nk]` that is written tile by tile: the last tile may begin anywhere, and
-    /// the micro-kernels fill its last vector.
+    /// The row stride of a matrix `[·][Nk]` that is written tile by tile: the last tile may begin anywhere,
+    /// and the micro-kernels fill its last vector.
     var paddedScoreColumns: Int { paddedColumns(shape.keyLength + kernels.lanes - 1) }
 
     /// Memory to load blocks of the operands into; none where they are taken as they lie.

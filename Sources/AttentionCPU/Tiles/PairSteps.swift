@@ -97,7 +97,8 @@ struct PairSteps {
     /// rows. Of an odd last pair the other half is 0.
     func scoreGradient(
         _ P: MutableBlock<Float>, _ dP: MutableBlock<Float>, scaledDelta: UnsafePointer<Float>,
-        _ tile: TilePlan.Tile, _ plan: TilePlan, into scratch: MutableBlock<UInt32>, _ dS: MutableBlock<BFloat16>
+        _ tile: TilePlan.Tile, _ plan: TilePlan, into scratch: MutableBlock<UInt32>,
+        _ dS: MutableBlock<BFloat16>
     ) -> (columns: Block<UInt32>, rows: Block<UInt32>) {
         let dS = dS.corner(P.rows, P.columns)
         var pairs = scratch.corner(Self.count(P.rows), P.columns).readOnly

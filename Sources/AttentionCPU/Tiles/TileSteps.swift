@@ -162,8 +162,8 @@ struct TileSteps<Scalar: CPUScalar> {
         kernels.scaleRows(C.rows, C.columns, C.memory, C.stride, factors)
     }
 
-    /// Writes a block of a result as what is summed, row r divided by element r, 0 where that is 0; rounded once.
-    /// What is summed may be lost.
+    /// Writes a block of a result as what is summed, row r divided by element r, 0 where that is 0; rounded
+    /// once. What is summed may be lost.
     func divideRows<Element: CPUElement>(
         _ sum: MutableBlock<Scalar>, by divisors: UnsafePointer<Scalar>, to block: MutableBlock<Element>
     ) where Element.Accumulator == Scalar {
@@ -189,8 +189,8 @@ struct TileSteps<Scalar: CPUScalar> {
 
     /// O = keep O + P V, or dQ = keep dQ + dS K.
     ///
-    /// P is 0 where the mask hides a key, but 0 · NaN is NaN: if what the mask hides of V from some rows holds
-    /// anything that is not finite, each row takes only the keys that it sees.
+    /// P is 0 where the mask hides a key, but 0 · NaN is NaN: if what the mask hides of V from some rows
+    /// holds anything that is not finite, each row takes only the keys that it sees.
     func accumulate(
         _ P: MutableBlock<Scalar>, _ V: Block<Scalar>, into O: MutableBlock<Scalar>,
         keep: BlockGEMM<Scalar>.Keep, _ tile: TilePlan.Tile, _ plan: TilePlan

@@ -64,7 +64,8 @@ package final class KernelLibrary: Sendable {
 
     deinit {
         guard (try? device.makeCurrent()) != nil else { return }
-        loaded.withLock { for module in $0.modules.values { _ = device.driver.functions.moduleUnload(module) } }
+        let functions = device.driver.functions
+        loaded.withLock { for module in $0.modules.values { _ = functions.moduleUnload(module) } }
     }
 
     /// - Parameters:
@@ -126,7 +127,9 @@ package final class KernelLibrary: Sendable {
     }
 
     /// The constant beside an entry point.
-    private func geometry(_ name: String, in module: CUDAModule) throws(AttentionError) -> TileKernelGeometry {
+    private func geometry(
+        _ name: String, in module: CUDAModule
+    ) throws(AttentionError) -> TileKernelGeometry {
         let functions = device.driver.functions
         var address: UInt64 = 0
         var bytes = 0

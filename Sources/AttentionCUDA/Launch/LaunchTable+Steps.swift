@@ -15,7 +15,9 @@ extension LaunchProblem {
             return [
                 step("naive_scores_\(f)", .naiveForward, .tiles(s.keyLength, s.queryLength, heads: heads)),
                 step("naive_softmax", .naiveForward, .rows(s.queryLength, heads: heads)),
-                step("naive_output_\(f)", .naiveForward, .tiles(s.valueHeadSize, s.queryLength, heads: heads)),
+                step(
+                    "naive_output_\(f)", .naiveForward,
+                    .tiles(s.valueHeadSize, s.queryLength, heads: heads)),
             ]
         case .onlineSoftmax:
             return [step("online_forward_\(f)", .onlineSoftmaxForward, .rows(s.queryLength, heads: heads))]
@@ -53,14 +55,19 @@ extension LaunchProblem {
                     "naive_value_gradient_\(f)", .naiveBackward,
                     .tiles(s.valueHeadSize, s.keyLength, heads: keyHeads)),
                 step("naive_scores_gradient_\(f)", .naiveBackward, tiles),
-                step("naive_key_gradient_\(f)", .naiveBackward, .tiles(s.headSize, s.keyLength, heads: keyHeads)),
                 step(
-                    "naive_query_gradient_\(f)", .naiveBackward, .tiles(s.headSize, s.queryLength, heads: heads)),
+                    "naive_key_gradient_\(f)", .naiveBackward,
+                    .tiles(s.headSize, s.keyLength, heads: keyHeads)),
+                step(
+                    "naive_query_gradient_\(f)", .naiveBackward,
+                    .tiles(s.headSize, s.queryLength, heads: heads)),
             ]
         case .onlineSoftmax:
             return [
                 prepare, step("online_backward_query_\(f)", .onlineSoftmaxBackward, queries),
-                step("online_backward_keys_\(f)", .onlineSoftmaxBackward, .rows(s.keyLength, heads: keyHeads)),
+                step(
+                    "online_backward_keys_\(f)", .onlineSoftmaxBackward,
+                    .rows(s.keyLength, heads: keyHeads)),
             ]
         case .flashAttention1:
             return [
@@ -70,7 +77,8 @@ extension LaunchProblem {
             return [
                 step(
                     "fa2_backward_small_\(bucketName)", .flashAttention2BackwardF32,
-                    .keyAndQueryTiles(keys: s.keyLength, keyHeads: keyHeads, rows: s.queryLength, heads: heads))
+                    .keyAndQueryTiles(
+                        keys: s.keyLength, keyHeads: keyHeads, rows: s.queryLength, heads: heads))
             ]
         case .flashAttention2:
             let module: KernelModule = isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward
@@ -81,8 +89,8 @@ extension LaunchProblem {
             let query =
                 deterministic
                 ? step(
-                    "fa2_backward_query_\(bucketName)", module, .queryTiles(rows: s.queryLength, heads: heads),
-                    pairs: heads, pairBytes: keyBytes)
+                    "fa2_backward_query_\(bucketName)", module,
+                    .queryTiles(rows: s.queryLength, heads: heads), pairs: heads, pairBytes: keyBytes)
                 : step("fa2_backward_finish_\(bucketName)", module, .rows(paddedRows, heads: heads))
             return [prepare, main, query]
         }
@@ -92,8 +100,8 @@ extension LaunchProblem {
     private var prepare: LaunchStep {
         // FA1 has fewer buckets, each of them one of FA2's.
         step(
-            "fa2_backward_prepare_\(bucketName)", isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward,
-            .rows(paddedRows, heads: heads))
+            "fa2_backward_prepare_\(bucketName)",
+            isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward, .rows(paddedRows, heads: heads))
     }
 
     /// What all query tiles of one head read.

@@ -37,7 +37,8 @@ package struct LaunchProblem: Hashable, Sendable {
     private let multiprocessorCount: Int
 
     /// - Parameters:
-    ///   - multiprocessorCount: of the device, which decides how far keys are split and which problems are small.
+    ///   - multiprocessorCount: of the device, which decides how far keys are split and which problems are
+    ///     small.
     package init(
         shape: AttentionShape, mask: AttentionMask, softmaxScale: Double, algorithm: AttentionAlgorithm,
         format: KernelFormat, deterministic: Bool, multiprocessorCount: Int
@@ -66,16 +67,19 @@ package struct LaunchProblem: Hashable, Sendable {
     /// Whether the forward pass splits the keys.
     package var splitsKeys: Bool { splits > 1 }
 
-    /// Whether large tiles would leave most processors idle, so that small ones are quicker: FlashAttention-2 in
-    /// F32 has both. Forward: a block per 128 rows; backward: a block per 64 rows and one per 64 keys.
+    /// Whether large tiles would leave most processors idle, so that small ones are quicker: FlashAttention-2
+    /// in F32 has both. Forward: a block per 128 rows; backward: a block per 64 rows and one per 64 keys.
     package func isSmall(_ pass: AttentionPass) -> Bool {
         guard algorithm == .flashAttention2, format == .f32 else { return false }
         let s = shape
-        func blocks(_ length: Int, _ heads: Int, _ tile: Int) -> Int { (length + tile - 1) / tile * heads * s.batch }
+        func blocks(_ length: Int, _ heads: Int, _ tile: Int) -> Int {
+            (length + tile - 1) / tile * heads * s.batch
+        }
         return switch pass {
         case .forward: 4 * blocks(s.queryLength, s.heads, 128) <= multiprocessorCount
         case .backward:
-            blocks(s.queryLength, s.heads, 64) + blocks(s.keyLength, s.keyValueHeads, 64) <= multiprocessorCount
+            blocks(s.queryLength, s.heads, 64) + blocks(s.keyLength, s.keyValueHeads, 64)
+                <= multiprocessorCount
         }
     }
 

@@ -2,7 +2,8 @@
 public struct AttentionOptions: Hashable, Sendable {
     /// Which keys a query sees.
     public var mask: AttentionMask
-    /// The factor on Q Kᵀ; 1/√D if nil.
+    /// The factor on Q Kᵀ; 1/√D if nil. Of a magnitude up to 0.69 times the largest number that attention
+    /// computes with, 2.3e38 in Float.
     public var softmaxScale: Double?
     /// How to compute; every algorithm gives the same function.
     public var algorithm: AttentionAlgorithm
@@ -54,6 +55,16 @@ public struct AttentionOptions: Hashable, Sendable {
         if let tileSizes, tileSizes.queries < 1 || tileSizes.keys < 1 {
             throw .invalidOption(
                 "tileSizes must be at least 1, got \(tileSizes.queries),\(tileSizes.keys)")
+        }
+    }
+
+    /// Checks what depends on the type that attention computes in.
+    /// - Throws: `AttentionError.invalidOption` for a scale beyond the type's numbers.
+    package func validate<Scalar: AttentionScalar>(for type: Scalar.Type) throws(AttentionError) {
+        let limit = Scalar.largestSoftmaxScale
+        if let softmaxScale, abs(softmaxScale) > Double(limit) {
+            throw .invalidOption(
+                "softmaxScale must be from -\(limit) to \(limit) in \(Scalar.self), got \(softmaxScale)")
         }
     }
 }

@@ -14,6 +14,12 @@ public protocol AttentionScalar: AttentionElement, BinaryFloatingPoint, SIMDScal
     static func log(_ x: Self) -> Self
 }
 
+extension AttentionScalar {
+    /// The largest magnitude of a softmax scale: times log2(e) = 1/0.693…, as the exponential takes it, it is
+    /// still a number of the type.
+    package static var largestSoftmaxScale: Self { 0.69 * greatestFiniteMagnitude }
+}
+
 extension Float: AttentionScalar {
     public static func rounding(_ value: Float) -> Float { value }
     public static func rounding(_ value: Double) -> Float { Float(value) }

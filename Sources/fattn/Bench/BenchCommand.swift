@@ -10,13 +10,13 @@ struct BenchCommand: ParsableCommand {
         commandName: "bench",
         abstract: "Time the algorithms, each case checked against the FP64 oracle first.",
         discussion: """
-            Lists are separated by commas; by default every value there is, on the CPU and of one type. \
-            GFLOP/s count 2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and 2.5 times as \
-            many backward; the backward pass is timed alone. The peak is that of multiply-adds in registers, \
-            measured before and after each group of cases; a row shows its share of the best so far, --json \
-            of the best of all. On a GPU the operands are there already, times are by its own clock, and the \
-            peak of f16 and bf16 is that of the tensor cores; copies to and from it have columns of their \
-            own, and so has the time until a call returns.
+            Lists are separated by commas; by default every value there is, on the CPU and in f32 or the \
+            file's type. GFLOP/s count 2·B·H·Nq·Nk·(D+Dv) operations forward, half of it when causal, and \
+            2.5 times as many backward; the backward pass is timed alone. The peak is that of multiply-adds \
+            in registers, measured before and after each group of cases; a row shows its share of the best \
+            so far, --json of the best of all. On a GPU the operands are there already, times are by its own \
+            clock, and the peak of f16 and bf16 is that of the tensor cores; copies to and from it have \
+            columns of their own, and so has the time until a call returns.
             """)
 
     @Option(
@@ -25,33 +25,14 @@ struct BenchCommand: ParsableCommand {
             "A problem; may be given several times. A default set without it.",
             valueName: "B,H,Hkv,Nq,Nk,D[,Dv]"))
     var shape: [AttentionShape] = []
-    @Option(
-        help: ArgumentHelp("naive, online, fa1, fa2.", valueName: "list"),
-        transform: { try list($0) as [AttentionAlgorithm] })
-    var algorithm = AttentionAlgorithm.allCases
-    @Option(
-        help: ArgumentHelp("f32, f64, f16, bf16; f32 or the file's by default.", valueName: "list"),
-        transform: { try list($0) as [BenchType] })
-    var dtype: [BenchType] = []
-    @Option(
-        name: .customLong("pass"), help: ArgumentHelp("forward, backward.", valueName: "list"),
-        transform: { try list($0) as [AttentionPass] })
-    var passes = AttentionPass.allCases
-    @Option(
-        help: ArgumentHelp("full, causal.", valueName: "list"), transform: { try list($0) as [BenchMask] })
-    var mask = BenchMask.allCases
+    @OptionGroup var cases: CaseOptions
     @Option(help: ArgumentHelp("cpu, cuda.", valueName: "list"), transform: { try list($0) as [Device] })
     var device: [Device] = [.cpu]
     @Option(
         help: ArgumentHelp("simd, openblas.", valueName: "list"),
         transform: { try list($0) as [GEMMProvider] })
     var gemm: [GEMMProvider] = []
-    @Option(
-        parsing: .unconditional,
-        help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
-    var threads: Int?
-    @Option(help: "Who brings the threads; dispatch by default.")
-    var parallel: ParallelRuntime?
+    @OptionGroup var workers: ThreadOptions
     @Option(parsing: .unconditional, help: ArgumentHelp("Time for each case.", valueName: "number"))
     var seconds = 0.8
     @Option(help: "A safetensors file whose q, k, v and seqused_k are taken instead of random ones.")
@@ -65,7 +46,7 @@ struct BenchCommand: ParsableCommand {
         try checkEnvironment()
         try check()
         let providers = try providers()
-        let threads = threads ?? Processor.cores
+        let threads = workers.threads ?? Processor.cores
         let problems = try problems()
         if device.contains(.cuda), problems.contains(where: { $0.type == .f64 }) {
             throw CommandError.usage("--dtype: expected f32, f16 or bf16 on cuda, got f64")
@@ -80,8 +61,9 @@ struct BenchCommand: ParsableCommand {
         progress.clear()
         say(machine.summary)
         let bench = Bench(
-            devices: device, algorithms: algorithm, providers: providers, passes: passes, masks: mask,
-            threads: threads, parallel: parallel, seconds: seconds, machine: machine, progress: progress)
+            devices: device, algorithms: cases.algorithms(or: AttentionAlgorithm.allCases),
+            providers: providers, passes: cases.passes, masks: cases.mask, threads: threads,
+            parallel: workers.parallel, seconds: seconds, machine: machine, progress: progress)
         let table = BenchTable(problems.map(\.shape), device)
         say(table.header)
         var rows: [BenchRow] = []
@@ -101,13 +83,16 @@ struct BenchCommand: ParsableCommand {
     private func check() throws {
         try requireReleaseBuild("bench")
         for device in device { try device.require() }
-        try fattn.check(threads: threads)
-        try parallel?.require()
+        try workers.check()
+        try workers.parallel?.require()
         try fattn.check(seconds: seconds)
         try fattn.check(shapes: shape)
         guard input == nil || shape.isEmpty else {
             throw CommandError.usage(
                 "--shape: expected none beside --input, whose tensors have one, got some")
+        }
+        if let json, let csv, try AtomicFile.areSame(json, csv) {
+            throw CommandError.usage("--csv: expected another file than that of --json, got '\(csv)'")
         }
     }
 
@@ -128,16 +113,17 @@ struct BenchCommand: ParsableCommand {
     private func problems() throws -> [BenchProblem] {
         guard let input else {
             let shapes = shape.isEmpty ? Self.defaultShapes : shape
-            let types = dtype.isEmpty ? [.f32] : dtype
-            return shapes.flatMap { shape in types.map { BenchProblem(shape: shape, type: $0, file: nil) } }
+            return shapes.flatMap { shape in
+                cases.types.map { BenchProblem(shape: shape, type: $0, file: nil) }
+            }
         }
         let file = try SafeTensorsFile(path: input)
         var problem: BenchProblem?
         try withElementType(of: file) { type in problem = try BenchProblem(file, type) }
-        if let problem, !dtype.isEmpty, dtype != [problem.type] {
+        if let problem, !cases.dtype.isEmpty, cases.dtype != [problem.type] {
             throw CommandError.usage(
                 "--dtype: expected \(problem.type.rawValue), that of \(input), "
-                    + "got \(dtype.map(\.rawValue).joined(separator: ","))")
+                    + "got \(cases.dtype.map(\.rawValue).joined(separator: ","))")
         }
         return problem.map { [$0] } ?? []
     }

@@ -79,13 +79,6 @@ func list<Value: RawRepresentable<String> & CaseIterable & Equatable>(_ text: St
     return values
 }
 
-/// - Throws: `CommandError.usage` for fewer threads than one.
-func check(threads: Int?) throws {
-    if let threads, !(1...4096).contains(threads) {
-        throw CommandError.usage("--threads: expected 1 to 4096, got \(threads)")
-    }
-}
-
 /// - Throws: `CommandError.usage` for a time that no case can take.
 func check(seconds: Double) throws {
     guard seconds > 0, seconds <= 86400 else {

@@ -19,29 +19,10 @@ struct TuneCommand: ParsableCommand {
             "A problem; may be given several times. Ten problems without it.",
             valueName: "B,H,Hkv,Nq,Nk,D[,Dv]"))
     var shape: [AttentionShape] = []
-    @Option(
-        help: ArgumentHelp("naive, online, fa1, fa2.", valueName: "list"),
-        transform: { try list($0) as [AttentionAlgorithm] })
-    var algorithm: [AttentionAlgorithm] = [.flashAttention2]
-    @Option(
-        help: ArgumentHelp("f32, f64, f16, bf16.", valueName: "list"),
-        transform: { try list($0) as [BenchType] })
-    var dtype: [BenchType] = [.f32]
-    @Option(
-        name: .customLong("pass"), help: ArgumentHelp("forward, backward.", valueName: "list"),
-        transform: { try list($0) as [AttentionPass] })
-    var passes = AttentionPass.allCases
-    @Option(
-        help: ArgumentHelp("full, causal.", valueName: "list"), transform: { try list($0) as [BenchMask] })
-    var mask = BenchMask.allCases
+    @OptionGroup var cases: CaseOptions
     @Option(help: "Who multiplies the blocks.")
     var gemm: GEMMProvider = .simd
-    @Option(
-        parsing: .unconditional,
-        help: ArgumentHelp("Threads at work; all cores by default.", valueName: "count"))
-    var threads: Int?
-    @Option(help: "Who brings the threads; dispatch by default.")
-    var parallel: ParallelRuntime?
+    @OptionGroup var workers: ThreadOptions
     @Option(
         help: ArgumentHelp(
             "Sizes to try beside the choice; may be given several times. A grid without it.",
@@ -57,20 +38,20 @@ struct TuneCommand: ParsableCommand {
     func run() throws {
         try checkEnvironment()
         try requireReleaseBuild("tune")
-        try check(threads: threads)
+        try workers.check()
         try check(seconds: seconds)
         try check(shapes: shape)
         try requireLibraries()
         let shapes = shape.isEmpty ? Self.defaultShapes : shape
-        for (shape, type) in shapes.flatMap({ shape in dtype.map { (shape, $0) } }) {
+        for (shape, type) in shapes.flatMap({ shape in cases.types.map { (shape, $0) } }) {
             try BenchProblem(shape: shape, type: type, file: nil).requireMemory()
         }
         if let json { try AtomicFile.checkWritable(json) }
-        let threads = threads ?? Processor.cores
+        let threads = workers.threads ?? Processor.cores
         let progress = Progress()
         progress.show("measuring the machine")
         let machine = try BenchMachine(
-            threads: threads, measuresDouble: dtype.contains(.f64), measuresGPU: false)
+            threads: threads, measuresDouble: cases.types.contains(.f64), measuresGPU: false)
         progress.clear()
         say(machine.summary)
         let table = TuneTable(shapes)
@@ -92,21 +73,21 @@ struct TuneCommand: ParsableCommand {
     /// Asks for them before anything is timed.
     private func requireLibraries() throws {
         let shape = AttentionShape(batch: 1, heads: 1, queryLength: 1, headSize: 1)
-        let options = AttentionOptions(gemm: gemm, parallelRuntime: parallel)
+        let options = AttentionOptions(gemm: gemm, parallelRuntime: workers.parallel)
         _ = try Attention<Float>(shape: shape, options: options)
     }
 
     private func rows(_ shapes: [AttentionShape], _ threads: Int) -> [BenchRow] {
+        let algorithms = cases.algorithms(or: [.flashAttention2])
         var rows: [BenchRow] = []
         for shape in shapes {
-            for type in dtype {
-                for mask in mask {
-                    for pass in passes {
-                        rows += algorithm.map {
+            for type in cases.types {
+                for mask in cases.mask {
+                    for pass in cases.passes {
+                        rows += algorithms.map {
                             BenchRow(
                                 shape: shape, type: type, pass: pass, mask: mask, device: .cpu,
-                                algorithm: $0, gemm: gemm,
-                                threads: threads, parallel: parallel)
+                                algorithm: $0, gemm: gemm, threads: threads, parallel: workers.parallel)
                         }
                     }
                 }
