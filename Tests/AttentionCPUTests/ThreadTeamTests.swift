@@ -33,7 +33,7 @@ struct ThreadTeamTests {
     @Test(arguments: teams)
     func workers_areNumberedApart(runtime: ParallelRuntime) throws {
         let team = try ThreadTeam(runtime)
-        for threads in [2, 5, 32] {
+        for threads in [1, 2, 5, 32] {
             let workers = Mutex<[Int]>([])
             team.run(threads) { worker in workers.withLock { $0.append(worker) } }
             let seen = workers.withLock { $0.sorted() }

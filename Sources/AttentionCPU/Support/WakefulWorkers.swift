@@ -13,98 +13,111 @@ import Synchronization
 /// 3. When the caller finds nothing left to do, it takes the free seats away and waits for the workers that hold one.
 ///
 /// So nobody waits for a thread that has not started: on a machine with other work to do, where a thread may wait
-/// for a core for milliseconds, the caller does by itself what the others would have done.
+/// for a core for milliseconds, the caller does by itself what the others would have done. And callers and workers
+/// together are no more than there are cores: a program that makes a call on each of them has no workers beside.
 final class WakefulWorkers: Sendable {
-    /// For this process, one for every core but the caller's.
-    static let shared = WakefulWorkers(most: max(Machine.processorCount - 1, 0))
+    static let shared = WakefulWorkers(cores: Machine.processorCount)
 
     /// How long a worker without a call stays awake, about ten times what it takes to wake it.
     private static let patience = Duration.microseconds(200)
 
     private struct State {
-        /// Calls with free seats, the oldest first.
+        let cores: Int
+        /// Calls with free seats, the oldest first, and how many seats that is.
         var calls: [Call] = []
-        /// Workers that are awake without a call.
+        var freeSeats = 0
+        /// Threads that are inside of `run`.
+        var callers = 0
+        /// Workers in a call, awake without one, and asked of Dispatch but not started.
+        var busy = 0
         var idle = 0
-        /// Workers there are, those included that Dispatch has yet to start.
-        var count = 0
-        /// Workers that Dispatch has yet to start.
         var coming = 0
+
+        /// Seats that may be taken now.
+        var openings: Int { max(0, min(freeSeats, cores - callers - busy)) }
+
+        /// Counts workers in, as many as the openings lack.
+        mutating func hire() -> Int {
+            let missing = max(0, openings - idle - coming)
+            coming += missing
+            return missing
+        }
     }
 
-    private let most: Int
-    private let state = Mutex(State())
-    /// Free seats of all calls, for a look without the lock.
-    private let freeSeats = Atomic(0)
+    private let state: Mutex<State>
+    /// The state's openings, for a look without the lock.
+    private let openings = Atomic(0)
 
-    init(most: Int) { self.most = most }
+    init(cores: Int) { state = Mutex(State(cores: cores)) }
 
     /// Runs the body on this thread, and on up to so many threads in all as long as that goes on.
     func run(_ workers: Int, _ body: SharedBody) {
-        let call = Call(body, seats: min(workers - 1, most))
-        offer(call)
+        let call = Call(body, seats: workers - 1)
+        change { state in
+            state.callers += 1
+            guard call.seats > 0 else { return }
+            state.calls.append(call)
+            state.freeSeats += call.seats
+        }
         body.runNext()
-        withdraw(call)
+        change { state in
+            state.callers -= 1
+            guard call.seats > 0 else { return }
+            state.calls.removeAll { $0 === call }
+            state.freeSeats -= call.seats
+        }
         call.waitForWorkers()
     }
 
-    // MARK: The caller
-
-    private func offer(_ call: Call) {
-        guard call.seats > 0 else { return }
-        let missing = state.withLock { state in
-            state.calls.append(call)
-            let free = freeSeats.add(call.seats, ordering: .relaxed).newValue
-            let missing = max(0, min(free - state.idle - state.coming, most - state.count))
-            state.coming += missing
-            state.count += missing
-            return missing
+    /// Changes the state, says what there is to do now, and calls for who is missing.
+    @discardableResult
+    private func change<Result>(_ body: (inout State) -> Result) -> Result {
+        let (result, missing) = state.withLock { state in
+            let result = body(&state)
+            openings.store(state.openings, ordering: .relaxed)
+            return (result, state.hire())
         }
         for _ in 0..<missing { DispatchQueue.global(qos: .userInitiated).async { self.work() } }
-    }
-
-    private func withdraw(_ call: Call) {
-        state.withLock { state in
-            guard call.seats > 0 else { return }
-            state.calls.removeAll { $0 === call }
-            freeSeats.subtract(call.seats, ordering: .relaxed)
-            call.seats = 0
-        }
+        return result
     }
 
     // MARK: A worker
 
     /// What a worker does from its start until it has been idle for too long.
     private func work() {
-        state.withLock { state in
+        change { state in
             state.coming -= 1
             state.idle += 1
         }
         repeat {
             while let call = takeSeat() {
                 call.work()
-                state.withLock { $0.idle += 1 }
+                change { state in
+                    state.busy -= 1
+                    state.idle += 1
+                }
             }
-        } while waitForSeat() || !retire()
+        } while waitForOpening() || !retire()
     }
 
     private func takeSeat() -> Call? {
-        state.withLock { state in
-            guard let call = state.calls.first else { return nil }
+        change { state in
+            guard state.openings > 0, let call = state.calls.first else { return nil }
             call.takeSeat()
             if call.seats == 0 { state.calls.removeFirst() }
-            freeSeats.subtract(1, ordering: .relaxed)
+            state.freeSeats -= 1
             state.idle -= 1
+            state.busy += 1
             return call
         }
     }
 
-    /// Whether a seat was seen free before patience ended.
-    private func waitForSeat() -> Bool {
+    /// Whether an opening was seen before patience ended.
+    private func waitForOpening() -> Bool {
         let end = ContinuousClock.now + Self.patience
         repeat {
             for _ in 0..<32 {
-                if freeSeats.load(ordering: .relaxed) > 0 { return true }
+                if openings.load(ordering: .relaxed) > 0 { return true }
                 processor_relax()
             }
         } while ContinuousClock.now < end
@@ -113,10 +126,9 @@ final class WakefulWorkers: Sendable {
 
     /// Leaves, unless a call counts on this worker by now.
     private func retire() -> Bool {
-        state.withLock { state in
-            guard state.calls.isEmpty else { return false }
+        change { state in
+            guard state.openings == 0 else { return false }
             state.idle -= 1
-            state.count -= 1
             return true
         }
     }
