@@ -50,7 +50,9 @@ public enum MachineInfo {
         public let name: String
         /// 90 for compute capability 9.0.
         public let computeCapability: Int
+        /// Its streaming multiprocessors.
         public let multiprocessorCount: Int
+        /// All of its memory, whoever uses it.
         public let memoryBytes: Int
         /// The CUDA version that the driver supports, 13000 for 13.0.
         public let driverVersion: Int
