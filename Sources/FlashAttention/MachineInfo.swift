@@ -110,8 +110,8 @@ public enum MachineInfo {
     }
 
     /// Measures the ceiling of the instruction that multiplies pairs of BF16 and adds them in Float, as
-    /// `multiplyAddPeak` does, in GFLOP/s; nil where the processor or the kernels have none, or where it is slower
-    /// than Float's multiply-adds, so that BF16 is computed with those.
+    /// `multiplyAddPeak` does, in GFLOP/s; nil where the processor or the kernels have none, or where it is
+    /// slower than Float's multiply-adds, so that BF16 is computed with those.
     ///
     /// - Parameters:
     ///   - threads: how many run the loop at once.

@@ -99,12 +99,13 @@ public enum GEMMProvider: String, Hashable, Sendable, CaseIterable {
 
 /// Who brings the threads that work on the CPU.
 public enum ParallelRuntime: String, Hashable, Sendable, CaseIterable {
-    /// Dispatch. Its threads look out for the next call for 200 µs and sleep then, and a call never waits for one
-    /// that has not started.
+    /// Dispatch. Its threads look out for the next call for 200 µs and sleep then, and a call never waits for
+    /// one that has not started.
     case dispatch
-    /// An OpenMP library, LLVM's or GCC's, loaded when it is first asked for: for programs that compute with it
-    /// anyway, whose threads it shares. A call waits for all of them, so it takes milliseconds where others use
-    /// the cores. They wait for the next call in a loop; `OMP_WAIT_POLICY` and `KMP_BLOCKTIME` say for how long.
+    /// An OpenMP library, LLVM's or GCC's, loaded when it is first asked for: for programs that compute with
+    /// it anyway, whose threads it shares. A call waits for all of them, so it takes milliseconds where
+    /// others use the cores. They wait for the next call in a loop; `OMP_WAIT_POLICY` and `KMP_BLOCKTIME` say
+    /// for how long.
     case openMP = "openmp"
 }
 
