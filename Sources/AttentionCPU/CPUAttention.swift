@@ -82,7 +82,7 @@ package final class CPUAttention<Element: CPUElement>: AttentionBackend {
         _ operands: @autoclosure () -> [(String, TensorView<Element>)]
     ) throws(AttentionError) {
         guard forwardContext.blas != nil else { return }
-        for (name, view) in operands() where view.extents.length > 1 && view.strides.row > Int(Int32.max) {
+        for (name, view) in operands() where view.rowStride > Int(Int32.max) {
             throw .invalidStrides(
                 operand: name, expected: "that gemm openblas can take, of at most \(Int32.max) for a row",
                 got: "\(view.strides)")

@@ -146,7 +146,11 @@ extension Attention {
         _ lengths: [Int]?, _ body: (UnsafeBufferPointer<Int32>?) throws(AttentionError) -> Void
     ) throws(AttentionError) {
         guard let lengths else { return try body(nil) }
-        try withBuffer(lengths.map { Int32(clamping: $0) }, body)
+        for length in lengths where Int32(exactly: length) == nil {
+            throw .invalidKeyLengths(
+                expected: "lengths from 0 to Nk = \(shape.keyLength)", got: "\(length)")
+        }
+        try withBuffer(lengths.map { Int32(truncatingIfNeeded: $0) }, body)
     }
 }
 

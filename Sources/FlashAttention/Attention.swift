@@ -25,8 +25,8 @@ public final class Attention<Element: AttentionElement>: Sendable {
 
     /// Decides everything and allocates no working memory yet.
     ///
-    /// - Throws: `AttentionError` when the shape or an option is not valid, or when micro-kernels or OpenBLAS
-    ///   are asked for that this machine does not have.
+    /// - Throws: `AttentionError` when the shape or an option is not valid, or when micro-kernels, a library
+    ///   or a device are asked for that are not there.
     public convenience init(
         shape: AttentionShape, options: AttentionOptions = .init()
     ) throws(AttentionError) {

@@ -50,7 +50,9 @@ public enum MachineInfo {
         public let name: String
         /// 90 for compute capability 9.0.
         public let computeCapability: Int
+        /// Its streaming multiprocessors.
         public let multiprocessorCount: Int
+        /// All of its memory, whoever uses it.
         public let memoryBytes: Int
         /// The CUDA version that the driver supports, 13000 for 13.0.
         public let driverVersion: Int
@@ -108,8 +110,8 @@ public enum MachineInfo {
     }
 
     /// Measures the ceiling of the instruction that multiplies pairs of BF16 and adds them in Float, as
-    /// `multiplyAddPeak` does, in GFLOP/s; nil where the processor or the kernels have none, or where it is slower
-    /// than Float's multiply-adds, so that BF16 is computed with those.
+    /// `multiplyAddPeak` does, in GFLOP/s; nil where the processor or the kernels have none, or where it is
+    /// slower than Float's multiply-adds, so that BF16 is computed with those.
     ///
     /// - Parameters:
     ///   - threads: how many run the loop at once.

@@ -66,7 +66,7 @@ struct SafeTensorsHeader {
         } catch let error as SafeTensorsError {
             throw error
         } catch {
-            throw .malformedHeader(path: path, expected: "a header in JSON", got: reason(error))
+            throw .malformedHeader(path: path, expected: "a header in JSON", got: "other text")
         }
         if let keys = firstDuplicateKey(inJSON: bytes), let name = keys.first, let key = keys.last {
             guard keys.count > 1 else {
@@ -135,15 +135,6 @@ struct SafeTensorsHeader {
                 got: "\(dataRange.count)")
         }
     }
-
-    private static func reason(_ error: any Error) -> String {
-        switch error {
-        case DecodingError.dataCorrupted(let context), DecodingError.typeMismatch(_, let context),
-            DecodingError.keyNotFound(_, let context), DecodingError.valueNotFound(_, let context):
-            context.debugDescription
-        default: "\(error)"
-        }
-    }
 }
 
 /// One tensor's entry in the header, as it stands there.
@@ -188,8 +179,8 @@ private struct HeaderEntries: Decodable {
             DecodingError.valueNotFound(_, let context):
             (context.codingPath.dropFirst().map(\.stringValue) + [context.debugDescription])
                 .joined(separator: ": ")
-        // The decoder's own type, for a number that is no Int, among others.
-        default: "\(error)"
+        // Types of the decoder's own: for text with a wrong escape, or a number that is no Int.
+        default: "text or a number that cannot be read"
         }
     }
 

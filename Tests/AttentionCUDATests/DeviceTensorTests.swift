@@ -54,6 +54,14 @@ extension FakeDriverTests {
                 () throws(AttentionError) in
                 _ = try whole.view(extents: TensorExtents(1, 1, 3, 5), strides: whole.strides, offset: 32)
             }
+            for (offset, error) in [
+                (-1, AttentionError.invalidOption("offset must be at least 0, got -1")),
+                (49, .bufferTooSmall(operand: "offset", expected: 49, got: 48)),
+            ] {
+                expectError(error) { () throws(AttentionError) in
+                    _ = try whole.view(extents: part.extents, strides: whole.strides, offset: offset)
+                }
+            }
         }
 
         @Test(arguments: [-1, .max])
@@ -215,7 +223,8 @@ extension FakeDriverTests {
                     _ = try DeviceTensor<Float>(TensorExtents(1, 1, 10, 100), on: stream)
                 }
                 expectError(
-                    .invalidShape("a tensor of shape [1,-1,1,1] does not fit in memory")
+                    .invalidShape(
+                        "expected sizes of 0 or more that fit in memory, got a tensor of shape [1,-1,1,1]")
                 ) { () throws(AttentionError) in
                     _ = try DeviceTensor<Float>(TensorExtents(1, -1, 1, 1), on: stream)
                 }

@@ -109,10 +109,11 @@ struct AttentionErrorTests {
         problem.keyLengths = lengths
         let attention = try problem.attention()
         let error = #expect(throws: AttentionError.self) { try problem.forward(attention) }
-        guard case .invalidKeyLengths = error else {
+        guard case .invalidKeyLengths(_, let got) = error else {
             Issue.record("\(String(describing: error))")
             return
         }
+        #expect(got == "\(lengths.count)" || lengths.map { "\($0)" }.contains(got))
     }
 
     @Test func spanTooShort_isRefusedByName() throws {

@@ -44,7 +44,7 @@ let badFrames = [
     ),
     BadFile("header of no bytes", length(0), "starts with {"),
     BadFile("not UTF-8", length(4) + [0x7b, 0xff, 0xfe, 0x7d], "in UTF-8"),
-    BadFile("not JSON", header: "{\"t\":", "in JSON"),
+    BadFile("not JSON", header: "{\"t\":", "expected a header in JSON, got other text"),
     BadFile("text after the JSON", header: "{} {}", dataCount: 0, "in JSON"),
     BadFile("an array", header: "[]", "starts with {"),
     BadFile("deeply nested", header: "{\"t\":" + String(repeating: "[", count: 100_000), "expected"),
@@ -81,6 +81,9 @@ let badEntries = [
     BadFile(
         "shape beyond Int", entry: entry("\"F32\"", "[18446744073709551616]"),
         "tensor t: expected an object"),
+    BadFile(
+        "a wrong escape", entry: entry("\"F\\a32\""),
+        "data_offsets [begin, end], got text or a number that cannot be read"),
     BadFile("shape with a fraction", entry: entry("\"F32\"", "[1.5]"), "tensor t: expected an object"),
     BadFile("shape of half bytes", entry: entry("\"F4\"", "[3]", "[0,1]"), "whole bytes"),
     BadFile("one offset", entry: entry("\"F32\"", "[2]", "[0]"), "[begin, end]"),

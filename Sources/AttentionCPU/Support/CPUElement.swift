@@ -57,9 +57,9 @@ extension BFloat16: CPUElement {
     }
 
     #if arch(x86_64)
-    /// Some processors take four times as long for a dot product of pairs as for a multiply-add, for twice its
-    /// work. Which this is, is measured once, in a tenth of a millisecond; elsewhere the two differ by a factor
-    /// of two either way, so that the answer is the same in every process.
+    /// Some processors take four times as long for a dot product of pairs as for a multiply-add, for twice
+    /// its work. Which this is, is measured once, in a tenth of a millisecond; elsewhere the two differ by a
+    /// factor of two either way, so that the answer is the same in every process.
     private static let dotProductsOfPairs: PairKernelTable? = {
         guard processor_runs_avx512_bf16() else { return nil }
         let pairs = TileKernelsAVX512BF16.pairKernels()

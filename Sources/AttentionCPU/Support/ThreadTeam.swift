@@ -16,8 +16,8 @@ package enum ThreadTeam: Sendable {
         }
     }
 
-    /// Runs the body once on each of up to so many threads, numbered from 0, and returns when all are done. At
-    /// least one runs, the caller's; how many more depends on what else they have to do.
+    /// Runs the body once on each of up to so many threads, numbered from 0, and returns when all are done.
+    /// At least one runs, the caller's; how many more depends on what else they have to do.
     package func run(_ workers: Int, _ body: (Int) -> Void) {
         // The closure is used by many threads but outlives none of them.
         withoutActuallyEscaping(body) { body in

@@ -4,17 +4,19 @@ import Synchronization
 
 /// Dispatch's threads, kept awake for a moment after each call.
 ///
-/// Waking a thread takes 10 to 30 µs, as long as a small problem. So a worker that has nothing left to do looks out
-/// for the next call for a while before it goes back to Dispatch.
+/// Waking a thread takes 10 to 30 µs, as long as a small problem. So a worker that has nothing left to
+/// do looks out for the next call for a while before it goes back to Dispatch.
 ///
-/// 1. A call offers a seat to every worker that it can use, asks Dispatch for as many as are not awake already, and
-///    starts by itself at once.
+/// 1. A call offers a seat to every worker that it can use, asks Dispatch for as many as are not awake
+///    already, and starts by itself at once.
 /// 2. A worker that finds a seat free takes it and runs the call's body.
-/// 3. When the caller finds nothing left to do, it takes the free seats away and waits for the workers that hold one.
+/// 3. When the caller finds nothing left to do, it takes the free seats away and waits for the workers
+///    that hold one.
 ///
-/// So nobody waits for a thread that has not started: on a machine with other work to do, where a thread may wait
-/// for a core for milliseconds, the caller does by itself what the others would have done. And callers and workers
-/// together are no more than there are cores: a program that makes a call on each of them has no workers beside.
+/// So nobody waits for a thread that has not started: on a machine with other work to do, where a
+/// thread may wait for a core for milliseconds, the caller does by itself what the others would have
+/// done. And callers and workers together are no more than there are cores: a program that makes a call
+/// on each of them has no workers beside.
 final class WakefulWorkers: Sendable {
     static let shared = WakefulWorkers(cores: Machine.processorCount)
 

@@ -87,7 +87,7 @@ extension TensorView {
     }
 
     /// The distance of rows; for a single row, whose stride means nothing, its length.
-    private var rowStride: Int { extents.length > 1 ? strides.row : extents.size }
+    var rowStride: Int { extents.length > 1 ? strides.row : extents.size }
 }
 
 extension MutableTensorView {

@@ -14,7 +14,7 @@ package protocol AttentionBackend<Element>: AnyObject, Sendable {
 public struct AttentionConfiguration: Hashable, Sendable {
     /// The algorithm of both passes.
     public var algorithm: AttentionAlgorithm
-    /// Who multiplies the blocks.
+    /// Who multiplies the blocks. This, the kernels and the threads mean something on the CPU alone.
     public var gemm: GEMMProvider
     /// The micro-kernels, for everything that a GEMM provider does not do.
     public var kernels: KernelSet

@@ -14,7 +14,8 @@ public struct AttentionOptions: Hashable, Sendable {
     /// The micro-kernels; the widest that the processor runs if nil, unless the environment variable
     /// `FATTN_KERNELS` names others.
     public var kernels: KernelSet?
-    /// Threads at work; one a core if nil. The result does not depend on it.
+    /// Threads at work on the CPU; if nil one for each processor that the program may run on. The result does
+    /// not depend on it.
     public var threads: Int?
     /// Who brings the threads on the CPU; Dispatch if nil. The result does not depend on it.
     public var parallelRuntime: ParallelRuntime?
@@ -44,7 +45,7 @@ public struct AttentionOptions: Hashable, Sendable {
         self.deterministic = deterministic
     }
 
-    /// Checks what does not depend on the machine.
+    /// Checks what depends neither on the machine nor on the element type.
     /// - Throws: `AttentionError.invalidOption` for a scale that is not finite, fewer than one thread, or
     ///   tile sizes below 1.
     public func validate() throws(AttentionError) {
@@ -98,12 +99,13 @@ public enum GEMMProvider: String, Hashable, Sendable, CaseIterable {
 
 /// Who brings the threads that work on the CPU.
 public enum ParallelRuntime: String, Hashable, Sendable, CaseIterable {
-    /// Dispatch. Its threads look out for the next call for 200 µs and sleep then, and a call never waits for one
-    /// that has not started.
+    /// Dispatch. Its threads look out for the next call for 200 µs and sleep then, and a call never waits for
+    /// one that has not started.
     case dispatch
-    /// An OpenMP library, LLVM's or GCC's, loaded when it is first asked for: for programs that compute with it
-    /// anyway, whose threads it shares. A call waits for all of them, so it takes milliseconds where others use
-    /// the cores. They wait for the next call in a loop; `OMP_WAIT_POLICY` and `KMP_BLOCKTIME` say for how long.
+    /// An OpenMP library, LLVM's or GCC's, loaded when it is first asked for: for programs that compute with
+    /// it anyway, whose threads it shares. A call waits for all of them, so it takes milliseconds where
+    /// others use the cores. They wait for the next call in a loop; `OMP_WAIT_POLICY` and `KMP_BLOCKTIME` say
+    /// for how long.
     case openMP = "openmp"
 }
 

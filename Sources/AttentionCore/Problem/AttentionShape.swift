@@ -52,7 +52,7 @@ public struct AttentionShape: Hashable, Sendable {
 
     /// Checks what every algorithm relies on.
     /// - Throws: `AttentionError.invalidShape` for a negative size, a head size of 0, H not a multiple of
-    ///   Hkv, or a tensor whose size does not fit an `Int`.
+    ///   Hkv, or a tensor larger than what a process can address.
     public func validate() throws(AttentionError) {
         for (name, size, least) in [
             ("batch", batch, 0), ("heads", heads, 0), ("keyValueHeads", keyValueHeads, 0),

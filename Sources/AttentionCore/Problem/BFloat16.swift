@@ -34,15 +34,22 @@ public struct BFloat16: BitwiseCopyable, Sendable {
         self.init(float)
     }
 
+    /// 0, of positive sign.
     public static var zero: BFloat16 { BFloat16(bitPattern: 0) }
+    /// Infinity, of positive sign.
     public static var infinity: BFloat16 { BFloat16(bitPattern: 0x7F80) }
+    /// A quiet NaN.
     public static var nan: BFloat16 { BFloat16(bitPattern: 0x7FC0) }
+    /// The largest finite value, 3.39e38.
     public static var greatestFiniteMagnitude: BFloat16 { BFloat16(bitPattern: 0x7F7F) }
+    /// The smallest value above 0, a subnormal one: 2⁻¹³³.
     public static var leastNonzeroMagnitude: BFloat16 { BFloat16(bitPattern: 1) }
     /// 2⁻⁷, the distance of 1 from the next larger value.
     public static var ulpOfOne: BFloat16 { BFloat16(bitPattern: 0x3C00) }
 
+    /// Whether it is a NaN, quiet or signalling.
     public var isNaN: Bool { bitPattern & 0x7FFF > 0x7F80 }
+    /// Whether it is neither an infinity nor a NaN.
     public var isFinite: Bool { bitPattern & 0x7F80 != 0x7F80 }
 }
 

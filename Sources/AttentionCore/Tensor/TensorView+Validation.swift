@@ -4,7 +4,8 @@ extension TensorExtents {
     /// - Throws: `AttentionError.invalidShape` for a size below 0, or for more than a process can address.
     package func validate() throws(AttentionError) {
         guard batch >= 0, heads >= 0, length >= 0, size >= 0, byteCountFits else {
-            throw .invalidShape("a tensor of shape \(self) does not fit in memory")
+            throw .invalidShape(
+                "expected sizes of 0 or more that fit in memory, got a tensor of shape \(self)")
         }
     }
 }
@@ -68,7 +69,9 @@ package struct TensorPlacement {
                 throw .invalidStrides(
                     operand: operand, expected: "that keep its rows apart", got: "\(strides)")
             }
-            reach = stride * extent
+            // A view may claim all memory there is.
+            let (end, overflow) = stride.multipliedReportingOverflow(by: extent)
+            reach = overflow ? .max : end
         }
     }
 }

@@ -44,7 +44,10 @@ public struct TilePlan: Hashable, Sendable {
     /// The plan of one sequence.
     ///
     /// - Parameters:
-    ///   - keyLength: the keys that exist, which bottom-right alignment counts from.
+    ///   - queryLength: Nq, 0 or more.
+    ///   - keyLength: the keys that exist, 0 or more, which bottom-right alignment counts from.
+    ///   - mask: which keys a row sees.
+    ///   - sizes: Br and Bc, 1 or more.
     ///   - groupSize: the query heads that are rows of the same tiles, next to each other for each query.
     public init(
         queryLength: Int, keyLength: Int, mask: AttentionMask, sizes: TileSizes, groupSize: Int = 1

@@ -1,11 +1,12 @@
-/// How much an attention problem computes and moves, counted from its plan.
+/// How much an attention problem computes and moves, counted from its plan. The shape must be valid, as
+/// ``AttentionShape/validate()`` says, and so must be what is given beside it.
 public enum WorkCount {
     /// Floating-point operations of a pass, by the field's convention: 2 · (D + Dv) for each (row, key) pair
     /// and head, the pairs of a causal square counted as half of it, and 2.5 times that for the backward
     /// pass. An algorithm may compute more; what it spends on softmax and recomputation does not count.
     ///
     /// - Parameters:
-    ///   - keyLengths: `[B]`: how many of the keys exist; all if nil.
+    ///   - keyLengths: `[B]`, from 0 to Nk: how many of the keys exist; all if nil.
     public static func flops(
         _ shape: AttentionShape, mask: AttentionMask, pass: AttentionPass, keyLengths: [Int]? = nil
     ) -> Double {
@@ -29,9 +30,9 @@ public enum WorkCount {
     /// keeps in memory, each tile counted whenever the algorithm's pseudocode loads or stores it.
     ///
     /// - Parameters:
-    ///   - sizes: the tiles of this pass.
+    ///   - sizes: the tiles of this pass, 1 or more each way.
     ///   - scalarSize: bytes of an element.
-    ///   - keyLengths: `[B]`: how many of the keys exist; all if nil.
+    ///   - keyLengths: `[B]`, from 0 to Nk: how many of the keys exist; all if nil.
     public static func trafficBytes(
         _ shape: AttentionShape, mask: AttentionMask, pass: AttentionPass, algorithm: AttentionAlgorithm,
         sizes: TileSizes, scalarSize: Int, keyLengths: [Int]? = nil

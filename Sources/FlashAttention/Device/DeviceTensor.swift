@@ -81,12 +81,13 @@ public struct DeviceTensor<Element: AttentionElement>: Sendable {
     ///   - strides: the distances between its neighbours, in elements.
     ///   - offset: elements from this tensor's (0, 0, 0, 0) to that of the new one.
     /// - Throws: `AttentionError.bufferTooSmall` if it reaches beyond the memory, and
-    ///   `AttentionError.invalidStrides` if the strides mean nothing.
+    ///   `AttentionError.invalidStrides` or `.invalidOption` if the strides or the offset mean nothing.
     public func view(
         extents: TensorExtents, strides: TensorStrides, offset: Int = 0
     ) throws(AttentionError) -> DeviceTensor {
         try extents.validate()
-        guard offset >= 0, offset <= elementCount else {
+        guard offset >= 0 else { throw .invalidOption("offset must be at least 0, got \(offset)") }
+        guard offset <= elementCount else {
             throw .bufferTooSmall(operand: "offset", expected: offset, got: elementCount)
         }
         let view = DeviceTensor(memory, offset: self.offset + offset, extents, strides)

@@ -43,7 +43,7 @@ public struct DeviceVector<Scalar: BitwiseCopyable & Sendable>: Sendable {
 
     private static func validate(_ count: Int) throws(AttentionError) {
         guard count >= 0, count <= (1 << 47) / max(MemoryLayout<Scalar>.stride, 1) else {
-            throw .invalidShape("a vector of \(count) numbers does not fit in memory")
+            throw .invalidShape("expected a count of 0 or more that fits in memory, got \(count)")
         }
     }
 

@@ -97,6 +97,21 @@ struct TensorViewTests {
         }
     }
 
+    /// Memory that is said to be all there is: the end of the last axis is then beyond an integer.
+    @Test func stridesThatReachToTheEndOfAllMemory_doNotTrap() throws {
+        let extents = TensorExtents(3, 2, 1, 1)
+        func placement(_ strides: TensorStrides) -> TensorPlacement {
+            TensorPlacement(extents: extents, strides: strides, elementCount: .max)
+        }
+        let far = Int.max / 2 - 5
+        try placement(TensorStrides(batch: far, head: 2, row: 1))
+            .validateForWriting("output", expected: extents)
+        #expect(throws: AttentionError.self) {
+            try placement(TensorStrides(batch: far, head: far, row: 1))
+                .validateForWriting("output", expected: extents)
+        }
+    }
+
     @Test func emptyTensor_needsNoMemoryAndAnyStrides() throws {
         let empty = TensorExtents(0, 3, 4, 5)
         try view(0, empty, TensorStrides(batch: -1, head: -1, row: -1)).validate("query", expected: empty)
