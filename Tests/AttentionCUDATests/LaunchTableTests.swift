@@ -50,11 +50,23 @@ import Testing
         func large(deterministic: Bool) -> LaunchProblem {
             problem(format: .f32, queryLength: 4096, keyLength: 4096, deterministic: deterministic)
         }
-        let names = ["fa2_backward_prepare_f32_d64", "fa2_backward_f32_d64"]
+        let names = [
+            "fa2_backward_prepare_f32_d64", "fa2_backward_prepare_columns_f32_d64", "fa2_backward_f32_d64",
+        ]
         #expect(large(deterministic: false).backwardSteps.map(\.name) == names)
         #expect(WorkingMemory(large(deterministic: false), .backward).gradientSum == 0)
         #expect(
             large(deterministic: true).backwardSteps.map(\.name) == names + ["fa2_backward_query_f32_d64"])
+    }
+
+    @Test func f32_transposesItsOperandsPadded() {
+        let large = problem(format: .f32, queryLength: 4000, keyLength: 4097)
+        let geometry = TileKernelGeometry(threads: 256, sharedBytes: 0, queryTile: 32, keyTile: 32)
+        // 3 batches of 8 and 2 heads, 4096 rows and 4352 keys.
+        #expect(large.backwardSteps[1].grid.grid(geometry) == Grid(3 * 2 * 136 + 3 * 8 * 128))
+        #expect(WorkingMemory(large, .backward).transposed == 2 * 64 * 3 * (8 * 4096 + 2 * 4352))
+        #expect(WorkingMemory(large, .forward).transposed == 0)
+        #expect(WorkingMemory(problem(), .backward).transposed == 0)
     }
 
     @Test func smallProblemsInF32_takeSmallTilesInOneLaunch() {
@@ -74,6 +86,17 @@ import Testing
         #expect(decoding.forwardSteps.map(\.name) == ["split_forward_bf16_d64", "split_merge_bf16"])
         #expect(!problem().splitsKeys)
         #expect(!problem(queryLength: 5, keyLength: 16384).splitsKeys)
+    }
+
+    @Test(arguments: [
+        (128, 1 << 20, 16), (128, 3 << 19, 16), (128, 16 << 20, 1), (7, 5 << 20, 3), (6, 4 << 20, 6), (0, 1, 1),
+    ])
+    func headsAtOnce_areEvenGroupsThatFit(_ pairs: Int, _ pairBytes: Int, _ expected: Int) {
+        var step = problem().forwardSteps[0]
+        step.pairs = pairs
+        step.pairBytes = pairBytes
+        #expect(step.pairsAtOnce(.causal) == expected)
+        #expect(step.pairsAtOnce(.full) == 1)
     }
 
     @Test func grids_coverEveryTile() {

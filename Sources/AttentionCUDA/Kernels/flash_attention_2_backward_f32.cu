@@ -4,6 +4,7 @@
 // Source: Dao, arXiv 2307.08691, Algorithm 2.
 //
 //   1. rowTerms = lse, delta; dQ = 0                        BackwardPrepare, a launch before
+//      Qᵀ, dOᵀ, Kᵀ, Vᵀ                                     BackwardColumns, another
 //   2. for each query tile that visits key tile j:
 //   3.   P = exp(Q Kᵀ - lse)                                streamTN, probabilities
 //   4.   dS = P ∘ (dO Vᵀ - delta)                           streamTN, scoresGradient
@@ -11,24 +12,28 @@
 //        dK += dSᵀ Q by the other                           streamTN
 //   6.   dQ += dS K, atomically; left out if deterministic  streamNN, addQueryGradient
 //
-// All operands come through a ring of two chunks in shared memory: in 3. and 4. some columns of both, transposed on their
-// way, in 5. some rows of dO and of Q, in 6. some of K. So a tile is as large as the registers and P and dS in shared memory allow, at any head
-// size, and every product is made of 8 × 8 values a thread or more (D 32: 8 × 4). That a thread keeps either dV or dK
-// leaves it registers for reading the next operands while these are multiplied.
+// All operands come through a ring of two chunks in shared memory: in 3. and 4. some columns of both, which lie
+// transposed in device memory, in 5. some rows of dO and of Q, in 6. some of K. So a tile is as large as the registers
+// and P and dS in shared memory allow, at any head size, and most products are made of 8 × 8 values a thread. That a
+// thread keeps either dV or dK leaves it registers for reading the next operands while these are multiplied.
 #include "block_order.cuh"
+#include "flash_attention_2_backward_columns_f32.cuh"
 #include "flash_attention_2_backward_passes_f32.cuh"
 #include "flash_attention_2_backward_rows.cuh"
+#include "float_stream_products.cuh"
 #include "float_stream_steps.cuh"
 #include "kernel_entry.cuh"
 
 // ScoreChunk: columns of a chunk of steps 3. and 4.; RowChunk: rows of a chunk of 5.; SumColumns and SumKeys: columns and
-// keys of a chunk of 6.; Unrolled: how many k of a product are written out, at the price of fetching instructions.
-template <int D, int QueryTile, int KeyTile, int ScoreChunk, int RowChunk, int SumColumns, int SumKeys, int Unrolled>
+// keys of a chunk of 6.
+template <int D, int QueryTile, int KeyTile, int ScoreChunk, int RowChunk, int SumColumns, int SumKeys>
 struct FlashAttention2BackwardF32 {
     static constexpr int threads = 256, queryTile = QueryTile, keyTile = KeyTile;
     static constexpr int scoreRows = 8, scoreColumns = QueryTile * KeyTile / threads / scoreRows;
     static constexpr int gradientRows = 8, gradientColumns = KeyTile * D / (threads / 2) / gradientRows;
-    static constexpr int sumRows = SumColumns == 96 ? 4 : 8, sumColumns = sumRows == 4 ? 12 : SumColumns % 64 ? 4 : 8;
+    // 8 × 8 values where so many threads find a part each, D 96 apart; beside 128 sums of dV or dK 8 × 4.
+    static constexpr int sumRows = SumColumns == 96 ? 4 : 8;
+    static constexpr int sumColumns = sumRows == 4 ? 12 : SumColumns % 64 || gradientColumns == 16 ? 4 : 8;
     using ScoreThreads = ProductThreads<threads, QueryTile, KeyTile, scoreRows, scoreColumns>;
     using GradientThreads = ProductThreads<threads, KeyTile, D, gradientRows, gradientColumns>;
     using SumThreads = ProductThreads<threads, QueryTile, SumColumns, sumRows, sumColumns>;
@@ -81,6 +86,9 @@ private:
             for (int i = tiles.lower; i < tiles.upper; ++i) {
                 const int head = keyHead * launch.groupSize + g;
                 const bool whole = plan.isWhole(i, j), last = i + 1 == tiles.upper;
+                // Rows that see no key of the tile add nothing to dV and dK.
+                const int hiddenRows = max(plan.visibleQueries(j * KeyTile).lower - i * QueryTile, 0);
+                const int firstGradient = 2 * scoreSteps + hiddenRows / RowChunk;
                 // A step's chunk is there, and the next one is on its way.
                 auto advance = [&](int step) {
                     waitForCopies<0>();
@@ -88,8 +96,9 @@ private:
                     const float *chunk = ring + slot * chunkFloats;
                     slot ^= 1;
                     float *next = ring + slot * chunkFloats;
-                    if (step + 1 < steps)
-                        load(next, head, i, step + 1);
+                    const int following = step + 1 == 2 * scoreSteps ? firstGradient : step + 1;
+                    if (following < steps)
+                        load(next, head, i, following);
                     else if (!last || g + 1 < launch.groupSize)
                         load(next, head + last, last ? tiles.lower : i + 1, 0);
                     return chunk;
@@ -107,8 +116,8 @@ private:
                         whole ? probabilities<true>(c, i) : probabilities<false>(c, i);
                 }
 #pragma unroll 1
-                for (int step = 0; step < gradientSteps; ++step)
-                    addGradient(gradient, advance(2 * scoreSteps + step), step, whole);
+                for (int step = firstGradient; step < firstSum; ++step)
+                    addGradient(gradient, advance(step), step - 2 * scoreSteps, whole);
                 if (!launch.gradientSum) continue;
 #pragma unroll 1
                 for (int pass = 0; pass < D / SumColumns; ++pass) {
@@ -134,12 +143,13 @@ private:
         if (step < 2 * scoreSteps) {
             const bool second = step >= scoreSteps;
             const int column = (second ? step - scoreSteps : step) * ScoreChunk;
-            const int size = second ? launch.valueHeadSize : launch.headSize;
-            copyTransposed<QueryTile, ScoreChunk, chunkPitch, threads>(
-                chunk, second ? gradientRows : queryRows, firstRow, launch.queryLength, size, column);
-            copyTransposed<KeyTile, ScoreChunk, chunkPitch, threads>(
-                chunk + QueryTile, Rows<const float>(second ? launch.value : launch.key, batch, keyHead), firstKey,
-                keyLimit, size, column);
+            const TransposedColumns<D> columns(launch);
+            const int64_t rows = columns.queryRows(), keys = columns.keyRows();
+            copyWhole<ScoreChunk, QueryTile, chunkPitch, threads>(
+                chunk, columns.queries(batch * launch.heads + head, second) + column * rows + firstRow, rows);
+            copyWhole<ScoreChunk, KeyTile, chunkPitch, threads>(
+                chunk + QueryTile,
+                columns.keys(batch * launch.keyValueHeads + keyHead, second) + column * keys + firstKey, keys);
         } else if (step < firstSum) {
             const int row = firstRow + (step - 2 * scoreSteps) * RowChunk;
             copyFloats<RowChunk, D, D, threads>(
@@ -164,7 +174,7 @@ private:
     // c += A Bᵀ, both in the chunk: Q and K, or dO and V.
     __device__ static void multiplyScores(Scores &c, const float *chunk) {
         using Threads = ScoreThreads;
-        streamTN<4 * Threads::Y, 4 * Threads::X, ScoreChunk, chunkPitch, chunkPitch, false, Unrolled>(
+        streamTN<4 * Threads::Y, 4 * Threads::X, ScoreChunk, chunkPitch, chunkPitch>(
             c, chunk + Threads::y() * 4, chunk + QueryTile + Threads::x() * 4);
     }
 
@@ -219,7 +229,7 @@ private:
         const float *A = (Threads::group() ? dS : P) + part * RowChunk * scorePitch + Threads::y() * 4;
         const float *B = chunk + Threads::group() * RowChunk * D + Threads::x() * 4;
         if (whole)
-            streamTN<4 * Threads::Y, 4 * Threads::X, RowChunk, scorePitch, D, false, Unrolled>(sum, A, B);
+            streamTN<4 * Threads::Y, 4 * Threads::X, RowChunk, scorePitch, D>(sum, A, B);
         else
             streamTN<4 * Threads::Y, 4 * Threads::X, RowChunk, scorePitch, D, true>(sum, A, B);
     }
@@ -232,7 +242,7 @@ private:
         const float *A = dS + Threads::y() * scorePitch + part * SumKeys + first;
         const float *B = chunk + first * SumColumns + Threads::x() * 4;
         if (whole)
-            streamNN<Threads::Y, 4 * Threads::X, keys, scorePitch, SumColumns, false, Unrolled>(sum, A, B);
+            streamNN<Threads::Y, 4 * Threads::X, keys, scorePitch, SumColumns, false>(sum, A, B);
         else
             streamNN<Threads::Y, 4 * Threads::X, keys, scorePitch, SumColumns, true>(sum, A, B);
     }
@@ -255,15 +265,20 @@ private:
     template <bool All>
     __device__ void addVectors(const Sum &sum, float *target, int64_t stride, int limit, int size) const {
         using Threads = SumThreads;
-        const float scale = launch.softmaxScale;
+        // All before the first is sent: an atomic reads its registers late, and what writes them again waits for it.
+        float4 scaled[sumRows][sumColumns / 4];
+#pragma unroll
+        for (int r = 0; r < sumRows; ++r)
+#pragma unroll
+            for (int e = 0; e < sumColumns; ++e) (&scaled[r][e / 4].x)[e % 4] = sum[r][e] * launch.softmaxScale;
 #pragma unroll
         for (int r = 0; r < sumRows; ++r) {
 #pragma unroll
             for (int e = 0; e < sumColumns; e += 4)
-                if (All || (r * Threads::Y < limit && e * Threads::X < size))
-                    addToMemory(
-                        target + e * Threads::X, sum[r][e] * scale, sum[r][e + 1] * scale, sum[r][e + 2] * scale,
-                        sum[r][e + 3] * scale);
+                if (All || (r * Threads::Y < limit && e * Threads::X < size)) {
+                    const float4 x = scaled[r][e / 4];
+                    addToMemory(target + e * Threads::X, x.x, x.y, x.z, x.w);
+                }
             target += Threads::Y * stride;
         }
     }
@@ -298,26 +313,19 @@ private:
 template <int D>
 using Passes = LargestThatFits<FlashAttention2BackwardPassesF32<D, 64>, FlashAttention2BackwardPassesF32<D, 32>>;
 
-// Query tiles of half as many rows where a block has less shared memory.
-template <int D, int QueryTile, int KeyTile, int... Chunks>
-using Tiles = LargestThatFits<
-    FlashAttention2BackwardF32<D, QueryTile, KeyTile, Chunks...>,
-    FlashAttention2BackwardF32<D, QueryTile / 2, KeyTile, Chunks...>>;
-
-#define BACKWARD(D, ...)                                                                                              \
-    using Backward##D = Tiles<D, __VA_ARGS__>;                                                                        \
+// The tiles and chunks of FlashAttention2BackwardF32, and smaller ones where a block has less shared memory.
+#define BACKWARD(D, LARGE, SMALL)                                                                                     \
+    using Backward##D = LargestThatFits<FlashAttention2BackwardF32<D, LARGE>, FlashAttention2BackwardF32<D, SMALL>>;   \
     FATTN_ENTRY(fattn_fa2_backward_f32_d##D, run, 1, Backward##D)                                                     \
     FATTN_ENTRY(fattn_fa2_backward_small_f32_d##D, run, 1, Passes<D>)                                                 \
     FATTN_ENTRY(fattn_fa2_backward_query_f32_d##D, runQuery, 1, Passes<D>)                                            \
-    FATTN_ENTRY(fattn_fa2_backward_prepare_f32_d##D, run, 1, BackwardPrepare<float, D>)
+    FATTN_ENTRY(fattn_fa2_backward_prepare_f32_d##D, run, 1, BackwardPrepare<float, D>)                               \
+    FATTN_ENTRY(fattn_fa2_backward_prepare_columns_f32_d##D, run, 1, BackwardColumns<D>)
+#define TILES(...) __VA_ARGS__
 
-// Share of the FFMA peak in the same run on an H100, B8 H16 N2048 full, and with another number of k written out:
-//   D 32   0.52   8: 0.51   4: 0.50      D 96   0.55   16: 0.52  4: 0.54      D 192  0.55   8: 0.53   4: 0.54
-//   D 64   0.58   16: 0.58  4: 0.57      D 128  0.57   16: 0.57  4: 0.56      D 256  0.52   16: 0.49  8: 0.50
-// D 128 with tiles of 128 × 128: 0.53; with chunks of 16 columns: 0.56.
-BACKWARD(32, 128, 128, 16, 64, 32, 128, 16)
-BACKWARD(64, 128, 128, 32, 64, 64, 128, 8)
-BACKWARD(96, 128, 128, 32, 32, 96, 64, 8)
-BACKWARD(128, 256, 64, 32, 32, 64, 64, 8)
-BACKWARD(192, 256, 64, 32, 16, 64, 64, 16)
-BACKWARD(256, 256, 64, 32, 16, 64, 64, 4)
+BACKWARD(32, TILES(128, 128, 32, 128, 32, 128), TILES(64, 128, 32, 64, 32, 128))
+BACKWARD(64, TILES(128, 128, 32, 64, 64, 128), TILES(64, 128, 32, 64, 64, 64))
+BACKWARD(96, TILES(128, 128, 32, 32, 96, 64), TILES(64, 128, 32, 32, 96, 64))
+BACKWARD(128, TILES(256, 64, 32, 32, 64, 64), TILES(128, 64, 32, 32, 64, 64))
+BACKWARD(192, TILES(256, 64, 32, 16, 64, 64), TILES(128, 64, 32, 16, 64, 64))
+BACKWARD(256, TILES(128, 64, 64, 32, 64, 64), TILES(128, 64, 32, 16, 64, 64))

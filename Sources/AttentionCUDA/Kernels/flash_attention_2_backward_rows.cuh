@@ -76,9 +76,9 @@ private:
                 }
                 return sum;
             }
+            for (int d = lane; d < size; d += 8) sum += Format<T>::widen(a[d]) * Format<T>::widen(b[d]);
+            return sum;
         }
-        for (int d = lane; d < size; d += 8) sum += Format<T>::widen(a[d]) * Format<T>::widen(b[d]);
-        return sum;
     }
     // One lane's part of a row of zeros.
     __device__ static void clearRow(T *row, int size, bool vectorised, int lane) {

@@ -3,8 +3,10 @@
 // Source and steps: flash_attention_2_forward.cu. K and V come in chunks, K a few columns of all the tile's keys at a
 // time and V a few keys, through a ring of two: one chunk is copied while the one before is multiplied. P passes
 // through shared memory, transposed, but only within a warp, which holds whole rows.
-// Shared memory: Br (D + 4) floats, 4 Bc (Br / 4 + 8) and two chunks.
+// Q lies transposed, once for all tiles.
+// Shared memory: D (Br + 4) floats, 4 Bc (Br / 4 + 8) and two chunks.
 #include "block_order.cuh"
+#include "float_stream_products.cuh"
 #include "float_stream_steps.cuh"
 #include "kernel_entry.cuh"
 #include "online_softmax_rows.cuh"
@@ -15,20 +17,20 @@ struct FlashAttention2ForwardF32 {
     static constexpr int rowsOfThread = RowsOfThread, columnsOfThread = D / X;
     using Threads = StreamThreads<X, rowsOfThread>;
     static constexpr int QueryTile = Threads::blockRows, KeyTile = X * KeysOfThread;
-    static constexpr int pitch = D + 4, scorePitch = Threads::warpRows + (X == 8 ? 8 : 4), keyPitch = KeyChunk + 4;
-    static constexpr int keyChunks = D / KeyChunk, valueChunks = KeyTile / ValueChunk, chunks = keyChunks + valueChunks;
+    static constexpr int pitch = QueryTile + 4, scorePitch = Threads::warpRows + (X == 8 ? 8 : 4), keyPitch = KeyChunk + 4;
+    static constexpr int keyChunks = D / KeyChunk, valueChunks = KeyTile / ValueChunk;
     static constexpr int keyFloats = KeyTile * keyPitch, valueFloats = ValueChunk * D;
     static constexpr int chunkFloats = keyFloats > valueFloats ? keyFloats : valueFloats;
     static constexpr int threads = streamThreads, queryTile = QueryTile, keyTile = KeyTile;
     static constexpr int scoreFloats = KeyTile * scorePitch; // of a warp
-    static constexpr int sharedBytes = (QueryTile * pitch + threads / 32 * scoreFloats + 2 * chunkFloats) * 4;
+    static constexpr int sharedBytes = (D * pitch + threads / 32 * scoreFloats + 2 * chunkFloats) * 4;
     using Plan = TilePlan<QueryTile, KeyTile>;
     using Scores = float[rowsOfThread][KeysOfThread];
     using Product = float[rowsOfThread][columnsOfThread];
 
     __device__ static void run(const AttentionLaunch &launch) {
         extern __shared__ __align__(1024) unsigned char memory[];
-        float *Qi = reinterpret_cast<float *>(memory), *P = Qi + QueryTile * pitch;
+        float *Qi = reinterpret_cast<float *>(memory), *P = Qi + D * pitch;
         float *const ring = P + threads / 32 * scoreFloats;
         const int queryTiles = (launch.queryLength + QueryTile - 1) / QueryTile;
         const BlockOrder order(launch, queryTiles, launch.batch * launch.heads);
@@ -44,8 +46,13 @@ struct FlashAttention2ForwardF32 {
         };
         const int keyHead = head / launch.groupSize;
         int slot = 0;
-        // Starts the copy of a chunk of tile j into the ring's other half; chunk `chunks` is the first of tile j + 1.
-        auto load = [&](int j, int chunk) {
+        // A tile's chunks: those of K, and those of V that hold a key which a row sees.
+        auto chunksOf = [&](int j) {
+            if (valueChunks == 1 || whole.contains(j)) return keyChunks + valueChunks;
+            return keyChunks + min(valueChunks, (keyLimit() - j * KeyTile + ValueChunk - 1) / ValueChunk);
+        };
+        // Starts the copy of a chunk of tile j into the ring's other half; past the tile's is the first of tile j + 1.
+        auto load = [&](int j, int chunk, int chunks) {
             float *target = ring + (slot ^ 1) * chunkFloats;
             if (chunk == chunks) ++j, chunk = 0;
             if (j < tiles.upper) {
@@ -62,19 +69,18 @@ struct FlashAttention2ForwardF32 {
             commitCopies();
         };
         // The chunk that was on its way is there, and the next one is on its way.
-        auto advance = [&](int j, int chunk) {
+        auto advance = [&](int j, int chunk, int chunks) {
             waitForCopies<0>();
             __syncthreads();
             slot ^= 1;
-            load(j, chunk + 1);
+            load(j, chunk + 1, chunks);
             return ring + slot * chunkFloats;
         };
 
-        copyFloats<QueryTile, D, pitch>(
-            Qi, Rows<const float>(launch.query, batch, head), rows.lower, rows.upper, launch.headSize,
-            launch.vectorised);
-        load(tiles.lower, 0);
-        const float *const Qr = Qi + Threads::row(0) * pitch;
+        copyTransposed<QueryTile, D, pitch, threads>(
+            Qi, Rows<const float>(launch.query, batch, head), rows.lower, rows.upper, launch.headSize, 0);
+        load(tiles.lower, 0, keyChunks + valueChunks);
+        const float *const Qr = Qi + Threads::row(0);
         // Pᵀ of this warp's rows, from this thread's first row on.
         float *const Pr = P + threadIdx.x / 32 * scoreFloats + Threads::row(0) - Threads::warpRow();
         Product O;
@@ -85,12 +91,14 @@ struct FlashAttention2ForwardF32 {
 
 #pragma unroll 1
         for (int j = tiles.lower; j < tiles.upper; ++j) {
+            const int chunks = chunksOf(j);
             Scores S;
             clear(S);
 #pragma unroll 1
-            for (int chunk = 0; chunk < keyChunks; ++chunk)
-                streamNT<Threads, X, KeyChunk, pitch, keyPitch>(
-                    S, Qr + chunk * KeyChunk, advance(j, chunk) + Threads::x() * keyPitch);
+            for (int chunk = 0; chunk < keyChunks; ++chunk) {
+                const float *K = advance(j, chunk, chunks) + Threads::x() * keyPitch;
+                streamTT<Threads::rowStep(4), X, KeyChunk, pitch, keyPitch>(S, Qr + chunk * KeyChunk * pitch, K);
+            }
             if (launch.softmaxScaleLog2 < 0) negate(S);
             if (!whole.contains(j)) maskTile(S, plan, rows.lower, j * KeyTile);
             onlineSoftmax(S, O, m, l, launch.positiveScaleLog2);
@@ -103,9 +111,11 @@ struct FlashAttention2ForwardF32 {
                         make_float4(S[r][c], S[r + 1][c], S[r + 2][c], S[r + 3][c]);
             __syncwarp();
 #pragma unroll 1
-            for (int chunk = 0; chunk < valueChunks; ++chunk)
-                streamTN<Threads::rowStep(4), 4 * X, ValueChunk, scorePitch, D>(
-                    O, Pr + chunk * ValueChunk * scorePitch, advance(j, keyChunks + chunk) + Threads::x() * 4);
+            for (int chunk = keyChunks; chunk < chunks; ++chunk) {
+                const float *V = advance(j, chunk, chunks) + Threads::x() * 4;
+                const float *Pk = Pr + (chunk - keyChunks) * ValueChunk * scorePitch;
+                streamTN<Threads::rowStep(4), 4 * X, ValueChunk, scorePitch, D>(O, Pk, V);
+            }
         }
         waitForCopies<0>();
         if (launch.mask != TileMaskFull && __any_sync(~0u, mayHaveLeaked(O, l))) {

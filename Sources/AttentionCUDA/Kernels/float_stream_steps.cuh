@@ -1,14 +1,8 @@
-// The products of FlashAttention-2 in F32 on exact FFMAs, with larger register tiles than float_tile_steps.cuh and
-// right operands that stream through shared memory in chunks.
+// How FlashAttention-2 in F32 shares out its products among threads, and how operands come to shared memory in chunks.
 //
 // A thread owns Rows rows and Count columns of a product: every so many (where the operand is read along k) or groups of
-// four neighbours (where it is read across k). 8 × 8 tiles read 16 times 16 bytes for 256 FFMAs.
-//
-// The register file has two banks, of the even and the odd registers, and each gives one operand a cycle. An FFMA reads
-// three, so that it takes one cycle only if it keeps one from the FFMA before and finds the other two in different
-// banks. A vector of four that was read along k has all rows' values for one k in registers of one bank; read across
-// k, neighbouring rows are in different banks, as their sums can be. So streamTN loses 5 to 15 % of its cycles to
-// banks, streamNT 25 to 30 %. Walking the columns back and forth keeps the one operand and halves the rest.
+// four neighbours (where it is read across k); see float_stream_products.cuh. 8 × 8 tiles read 16 times 16 bytes for 256
+// FFMAs.
 //
 // What a shared load of 16 bytes costs depends on which lanes read the same address. Shared memory serves a warp's 512
 // bytes in four turns of eight lanes, or in two of sixteen where lane l reads what lane l ^ 1 or l ^ 2 reads. So bit 0
@@ -84,86 +78,6 @@ struct ProductThreads {
     __device__ static int column(int c) { return c / 4 * (4 * X) + x() * 4 + c % 4; }
 };
 
-__device__ inline float4 loadFour(const float *source) { return *reinterpret_cast<const float4 *>(source); }
-__device__ inline void storeFour(float *target, const float (&x)[4]) {
-    *reinterpret_cast<float4 *>(target) = make_float4(x[0], x[1], x[2], x[3]);
-}
-
-// c += A Bᵀ over K columns: A from this thread's first row on, B likewise, its rows X apart.
-template <typename Threads, int X, int K, int PitchA, int PitchB, int Rows, int Count>
-__device__ inline void streamNT(float (&c)[Rows][Count], const float *A, const float *B) {
-#pragma unroll 2
-    for (int k = 0; k < K; k += 4) {
-        float4 a[Rows];
-#pragma unroll
-        for (int r = 0; r < Rows; ++r) a[r] = loadFour(A + Threads::rowStep(r) * PitchA + k);
-#pragma unroll
-        for (int e = 0; e < Count; ++e) {
-            const float4 b = loadFour(B + e * X * PitchB + k);
-#pragma unroll
-            for (int r = 0; r < Rows; ++r) c[r][e] = fmaf(a[r].x, b.x, c[r][e]);
-#pragma unroll
-            for (int r = 0; r < Rows; ++r) c[r][e] = fmaf(a[r].y, b.y, c[r][e]);
-#pragma unroll
-            for (int r = 0; r < Rows; ++r) c[r][e] = fmaf(a[r].z, b.z, c[r][e]);
-#pragma unroll
-            for (int r = 0; r < Rows; ++r) c[r][e] = fmaf(a[r].w, b.w, c[r][e]);
-        }
-    }
-}
-
-// c += A B over K rows of B: A from this thread's first row on, its rows RowStep apart, B from its first column on, its
-// columns in groups of four GroupStep apart. Masked: see multiplyAdd.
-template <
-    int RowStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked = false, int Unrolled = 8, int Rows,
-    int Count>
-__device__ inline void streamNN(float (&c)[Rows][Count], const float *A, const float *B) {
-    constexpr int unrolled = Masked ? 1 : Unrolled / 4;
-#pragma unroll unrolled
-    for (int k = 0; k < K; k += 4) {
-        float4 a[Rows];
-#pragma unroll
-        for (int r = 0; r < Rows; ++r) a[r] = loadFour(A + r * RowStep * PitchA + k);
-#pragma unroll
-        for (int q = 0; q < 4; ++q) {
-            float4 b[Count / 4];
-#pragma unroll
-            for (int g = 0; g < Count / 4; ++g) b[g] = loadFour(B + (k + q) * PitchB + g * GroupStep);
-#pragma unroll
-            for (int r = 0; r < Rows; ++r)
-#pragma unroll
-                for (int f = 0; f < Count; ++f) {
-                    const int e = r % 2 ? Count - 1 - f : f;
-                    c[r][e] = multiplyAdd<Masked>((&a[r].x)[q], (&b[e / 4].x)[e % 4], c[r][e]);
-                }
-        }
-    }
-}
-
-// c += Aᵀ B over K rows of A and B, each from this thread's first column on, columns in groups of four that lie
-// RowGroupStep and GroupStep apart. Masked: see multiplyAdd.
-template <
-    int RowGroupStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked = false, int Unrolled = 8, int Rows,
-    int Count>
-__device__ inline void streamTN(float (&c)[Rows][Count], const float *A, const float *B) {
-    constexpr int unrolled = Masked ? 4 : Unrolled;
-#pragma unroll unrolled
-    for (int k = 0; k < K; ++k) {
-        float4 a[Rows / 4], b[Count / 4];
-#pragma unroll
-        for (int g = 0; g < Rows / 4; ++g) a[g] = loadFour(A + k * PitchA + g * RowGroupStep);
-#pragma unroll
-        for (int g = 0; g < Count / 4; ++g) b[g] = loadFour(B + k * PitchB + g * GroupStep);
-#pragma unroll
-        for (int r = 0; r < Rows; ++r)
-#pragma unroll
-            for (int f = 0; f < Count; ++f) {
-                const int e = r % 2 ? Count - 1 - f : f;
-                c[r][e] = multiplyAdd<Masked>((&a[r / 4].x)[r % 4], (&b[e / 4].x)[e % 4], c[r][e]);
-            }
-    }
-}
-
 // The fewest passes of so many threads that cover whole rows.
 __host__ __device__ constexpr int copyCycleOf(int threads, int chunks) {
     int cycle = 1;
@@ -210,7 +124,7 @@ template <int RowCount, int ColumnCount, int Pitch, int Threads>
 __device__ inline void copyTransposed(
     float *tile, const Rows<const float> &rows, int first, int limit, int size, int firstColumn) {
     constexpr int rowsAtOnce = Threads / 8;
-    static_assert(Pitch % 32 == 4 && RowCount % rowsAtOnce == 0 && ColumnCount % 8 == 0);
+    static_assert(Pitch % 8 == 4 && RowCount % rowsAtOnce == 0 && ColumnCount % 8 == 0);
     const int row = threadIdx.x / 8, column = threadIdx.x % 8;
     const float *source = rows.row(first + row) + firstColumn + column;
     const uint32_t target = sharedAddress(tile + column * Pitch + row);
@@ -223,5 +137,20 @@ __device__ inline void copyTransposed(
             copyAsyncSmall<4>(
                 target + (c * Pitch + r * rowsAtOnce) * 4, source + c, r * rowsAtOnce < below && c < left);
         source += step;
+    }
+}
+
+// Starts the copy of a tile from rows of which all is there, whatever the tensor's size.
+template <int RowCount, int ColumnCount, int Pitch, int Threads>
+__device__ inline void copyWhole(float *tile, const float *source, int64_t stride) {
+    constexpr int chunks = ColumnCount / 4, rowsAtOnce = Threads / chunks;
+    static_assert(Threads % chunks == 0 && RowCount % rowsAtOnce == 0);
+    const int row = threadIdx.x / chunks, column = threadIdx.x % chunks * 4;
+    const uint32_t target = sharedAddress(tile + row * Pitch + column);
+    source += row * stride + column;
+#pragma unroll
+    for (int r = 0; r < RowCount; r += rowsAtOnce) {
+        copyAsync16(target + r * Pitch * 4, source, true);
+        source += rowsAtOnce * stride;
     }
 }

@@ -101,6 +101,18 @@ package struct LaunchProblem: Hashable, Sendable {
         return (shape.queryLength + padding - 1) / padding * padding
     }
 
+    /// Whether the backward pass reads its operands transposed, which a launch before it writes.
+    package var readsColumns: Bool {
+        algorithm == .flashAttention2 && format == .f32 && !isSmall(.backward)
+    }
+
+    /// Lengths of the transposed operands: Nq and Nk rounded up.
+    package var columnLengths: (queries: Int, keys: Int) {
+        let padding = Int(TileColumnPadding)
+        func padded(_ length: Int) -> Int { (length + padding - 1) / padding * padding }
+        return (padded(shape.queryLength), padded(shape.keyLength))
+    }
+
     /// What the device does not compute, by name; nil if it does.
     package var refusal: String? {
         if bucket == nil {

@@ -14,6 +14,9 @@ enum { TileMaskFull = 0, TileMaskCausalBottomRight = 1, TileMaskCausalTopLeft = 
 // Rows of the backward pass's working memory are padded to a multiple of this.
 enum { TileRowPadding = 128 };
 
+// Rows of the operands that it transposes are padded to a multiple of this, the most rows of a tile.
+enum { TileColumnPadding = 256 };
+
 // A tensor [B, H, N, D] in device memory.
 typedef struct {
     uint64_t address;
@@ -39,6 +42,9 @@ typedef struct {
     uint64_t gradientSum;      // float [B, H, Nr, Dp], dQ before its rounding, in fragment order, Dp being the
                                // bucket of D: see flash_attention_2_backward.cu; 0 in the deterministic mode.
                                // F32: the address of dQ, whose rows are added to where they are
+    uint64_t transposed;       // float [B, H, Dp, N'q] twice, the columns of Q and of dO, then [B, Hkv, Dp, N'k]
+                               // twice, those of K and of V; N' being N rounded up to TileColumnPadding: F32's
+                               // FlashAttention-2 only
     uint64_t partialOutput;    // float [splits, B, H, Nq, Dv]: see split_keys_forward.cu
     uint64_t partialLogSumExp; // float [splits, B, H, Nq], in units of log2
     uint64_t scores;           // float [B, H, Nq, Nk]: naive only
