@@ -11,11 +11,12 @@ extension KernelCase {
         return [
             widening.pass("widen", Br, D, reads: 2) { conversion.widen(Br, D, $0.A, D, $0.C, D) },
             rounding.pass("round", Br, D, reads: 4) { conversion.round(Br, D, $0.A, D, $0.C, D) },
-            widening.product("gemmNT", rows, Bc, D) {
-                conversion.gemmNT(rows, Bc, D, $0.A, D, $0.B, D, $0.C, Bc)
+            widening.product("passing.gemmNT", rows, Bc, D) {
+                conversion.passing.gemmNT(rows, Bc, D, $0.A, D, $0.B, D, $0.C, Bc, $0.B, 2 * D, 2 * D)
             },
-            widening.product("gemmNN", rows, D, Bc) {
-                conversion.gemmNN(rows, D, Bc, $0.A, Bc, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
+            widening.product("passing.gemmNN", rows, D, Bc) {
+                conversion.passing.gemmNN(
+                    rows, D, Bc, $0.A, Bc, $0.B, D, $0.C, D, $0.halves, $0.scratch, $0.B, 2 * D, 2 * D)
             },
         ]
     }
@@ -31,12 +32,14 @@ extension KernelCase {
             let (padded, few, keys) = (cases.padded(Br), 4, cases.decodingSizes.keys)
             return [
                 // S = Q Kᵀ and O += P V of a group's rows when decoding, with K and V as they lie.
-                cases.product("gemmNT", few, keys, D / 2, perEntry: 2) {
-                    kernels.gemmNT(few, keys, D / 2, $0.A, D / 2, $0.B, D / 2, $0.C, keys)
+                cases.product("passing.gemmNT", few, keys, D / 2, perEntry: 2) {
+                    kernels.passing.gemmNT(
+                        few, keys, D / 2, $0.A, D / 2, $0.B, D / 2, $0.C, keys, $0.B, 2 * D, 2 * D)
                 },
-                cases.product("gemmRows", few, D, keys / 2, perEntry: 2) {
-                    kernels.gemmRows(
-                        few, D, keys / 2, $0.A, keys / 2, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
+                cases.product("passing.gemmNN", few, D, keys / 2, perEntry: 2) {
+                    kernels.passing.gemmNN(
+                        few, D, keys / 2, $0.A, keys / 2, $0.B, D, $0.C, D, $0.halves, $0.scratch, $0.B,
+                        2 * D, 2 * D)
                 },
                 // Sᵀ = K Qᵀ
                 cases.product("gemmPacked", Bc, Br, D / 2, perEntry: 2) {

@@ -55,7 +55,7 @@ package enum TileTuning {
         case (.flashAttention2, .forward) where takesDots(shape):
             TileSizes(queries: 64, keys: 128 * 4 / scalarSize)
         case (.flashAttention2, .forward) where hasFewQueries(shape):
-            TileSizes(queries: 64, keys: 256 * 4 / scalarSize)
+            TileSizes(queries: 64, keys: 192 * 4 / scalarSize)
         case (.onlineSoftmax, .forward): TileSizes(queries: 1, keys: 256)
         case (.onlineSoftmax, .backward): TileSizes(queries: 1, keys: 64)
         case (.flashAttention2, .forward):
