@@ -14,9 +14,11 @@ struct PassingProductTests {
         for n in table.interestingColumns {
             for m in [0, 1, 2, 4, 5, 6, 8, 12, 13, 16, 24, 31] {
                 for k in [0, 1, 3, 16, 33, 64] {
-                    scores(table, m, n, k, Matrix<S>.random(m, k, stride: k + 3, seed: 1), .random(n, k, seed: 2))
-                    sums(table, m, n, k, .random(m, k, seed: 3), transposed: false, .random(k, n, seed: 4))
-                    sums(table, m, n, k, .random(k, m, seed: 3), transposed: true, .random(k, n, seed: 4))
+                    let (A, B) = (Matrix<S>.random(m, k, stride: k + 3, seed: 1), Matrix<S>.random(n, k, seed: 2))
+                    let (At, Bt) = (Matrix<S>.random(k, m, seed: 3), Matrix<S>.random(k, n, seed: 4))
+                    scores(table, m, n, k, A, B)
+                    sums(table, m, n, k, A, transposed: false, Bt)
+                    sums(table, m, n, k, At, transposed: true, Bt)
                 }
             }
         }
