@@ -51,16 +51,24 @@ struct PairPanelRows: ForwardRows {
         }
     }
 
-    /// Steps 6 to 8 for a tile that hides nothing and passes by once; V is paired on its way into the registers.
+    /// Steps 6 to 8 for a tile that hides nothing and passes by once. V is paired on its way into the registers, or with
+    /// more rows by a copy: 8 rows at a time would pair it too often.
     private func visit(
         passing K: Block<UInt32>, _ V: Block<BFloat16>, _ Q: PairSteps.Panels, next: Block<BFloat16>,
         _ O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
     ) {
-        let St = self.St.corner(K.rows, O.rows)
-        pairs.scores(passing: K, Q, into: St, next: Upcoming(V))
+        let (St, isCopied) = (self.St.corner(K.rows, O.rows), O.rows > 16)
+        pairs.scores(passing: K, Q, into: St, next: Upcoming(isCopied ? next : V))
         let Pt = softmax(St, statistics)
-        pairs.accumulate(
-            Pt, isTransposed: true, passing: V, into: O, keep: row.correction, next: Upcoming(next))
+        if isCopied {
+            pairs.accumulate(
+                transposed: Pt, pairs.pair(V, into: self.V), count: V.rows, into: O, keep: .scaled(row.correction),
+                isMasked: false
+            ) { _ in 0..<V.rows }
+        } else {
+            pairs.accumulate(
+                Pt, isTransposed: true, passing: V, into: O, keep: row.correction, next: Upcoming(next))
+        }
     }
 
     /// Steps 6 to 8 for a tile or a strip of it.
