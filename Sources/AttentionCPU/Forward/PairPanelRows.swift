@@ -62,7 +62,7 @@ struct PairPanelRows: ForwardRows {
         let Pt = softmax(St, statistics)
         if isCopied {
             pairs.accumulate(
-                transposed: Pt, pairs.pair(V, into: self.V), count: V.rows, into: O, keep: .scaled(row.correction),
+                transposed: Pt, pairs.pair(V, into: operands.V), count: V.rows, into: O, keep: .scaled(row.correction),
                 isMasked: false
             ) { _ in 0..<V.rows }
         } else {
