@@ -15,7 +15,8 @@ public struct ElementConversion: Sendable {
     public var widen: Convert
     /// From Float to the nearest value of the 16-bit type, the even one of two.
     public var round: Convert
-    /// The products of decoding, with K and V in the type, widened on their way into a register; the rest is Float.
+    /// The products of decoding, with K and V in the type, widened on their way into a register; the rest is
+    /// Float.
     public var passing: PassingProducts
 
     /// A table with every entry.

@@ -1,19 +1,19 @@
 /// The products of decoding: few rows meet an operand that passes by once, from memory, and is taken as it lies.
 ///
-/// While such a product runs it asks, line by line and evenly, for the operand that comes next, so that memory is at
-/// work all the time. There is a table for each way that K and V may lie, beside the others of its instruction set
-/// and by the same rules.
+/// While such a product runs it asks, line by line and evenly, for the operand that comes next, so that memory
+/// is at work all the time. There is a table for each way that K and V may lie, beside the others of its
+/// instruction set and by the same rules.
 public struct PassingProducts: Sendable {
-    /// `C = A Bᵀ` where B passes by, `[n][k]`, or with panels of B where A does, `[m][k]`.
+    /// `C = A Bᵀ` where B passes by, `[n][k]`.
     ///
-    /// Arguments: m, n, k; A and its row stride; B and its row stride; C and its row stride; what comes next: where it
-    /// starts, the bytes from row to row and the bytes of a row.
+    /// Arguments: m, n, k; A and its row stride; B and its row stride; C and its row stride; what comes next:
+    /// where it starts, the bytes from row to row and the bytes of a row.
     public typealias ScoreGEMM = @Sendable (
         Int, Int, Int, UnsafeRawPointer, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int,
         UnsafeRawPointer, Int, Int
     ) -> Void
 
-    /// The same with panels of B, for A that passes by. Rows of C have room for whole vectors.
+    /// The same with panels of B, for A `[m][k]` that passes by. Rows of C have room for whole vectors.
     ///
     /// Arguments: m, n, k; A and its row stride; the panels; C and its row stride; scratch for
     /// `gemmScratch(depth: k)` scalars; what comes next, as above.
@@ -24,8 +24,8 @@ public struct PassingProducts: Sendable {
 
     /// `C = keep ∘ C + A B` where B passes by, `[k][n]`.
     ///
-    /// Arguments: m, n, k; A and its row stride; B and its row stride; C and its row stride; keep, a factor a row;
-    /// scratch for `gemmScratch(depth: k)` scalars; what comes next, as above.
+    /// Arguments: m, n, k; A and its row stride; B and its row stride; C and its row stride; keep, a factor a
+    /// row; scratch for `gemmScratch(depth: k)` scalars; what comes next, as above.
     public typealias GEMM = @Sendable (
         Int, Int, Int, UnsafeRawPointer, Int, UnsafeRawPointer, Int, UnsafeMutableRawPointer, Int,
         UnsafeRawPointer, UnsafeMutableRawPointer, UnsafeRawPointer, Int, Int

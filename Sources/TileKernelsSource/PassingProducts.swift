@@ -1,6 +1,6 @@
-// Products of few rows with an operand that passes by once, from memory, as it lies. They read it once and ask for what
-// comes next, as much with each step as the step takes. There are few variants of the register tile in each, because
-// there is an end to what the compiler inlines into one function.
+// Products of few rows with an operand that passes by once, from memory, as it lies. They read it once and ask
+// for what comes next, as much with each step as the step takes. There are few variants of the register tile in
+// each, because there is an end to what the compiler inlines into one function.
 
 import TileKernelTable
 
@@ -178,7 +178,8 @@ func passPacked(
 /// K in pairs along its rows, V in rows that are paired on their way.
 @inline(__always)
 var passingPairs: PassingProducts {
-    PassingProducts(gemmNT: dotPassing, gemmPacked: passPacked, gemmNN: passRowsOfPairs, gemmTN: passColumnsOfPairs)
+    PassingProducts(
+        gemmNT: dotPassing, gemmPacked: passPacked, gemmNN: passRowsOfPairs, gemmTN: passColumnsOfPairs)
 }
 
 @inline(never)
@@ -234,7 +235,8 @@ func passColumns(
 /// K and V in BF16.
 @inline(__always)
 var passingBF16: PassingProducts {
-    PassingProducts(gemmNT: dotPassingBF16, gemmPacked: passPackedBF16, gemmNN: passRowsBF16, gemmTN: passColumnsBF16)
+    PassingProducts(
+        gemmNT: dotPassingBF16, gemmPacked: passPackedBF16, gemmNN: passRowsBF16, gemmTN: passColumnsBF16)
 }
 
 @inline(never)
@@ -269,7 +271,8 @@ func passColumnsBF16(
 /// K and V in F16.
 @inline(__always)
 var passingF16: PassingProducts {
-    PassingProducts(gemmNT: dotPassingF16, gemmPacked: passPackedF16, gemmNN: passRowsF16, gemmTN: passColumnsF16)
+    PassingProducts(
+        gemmNT: dotPassingF16, gemmPacked: passPackedF16, gemmNN: passRowsF16, gemmTN: passColumnsF16)
 }
 
 @inline(never)

@@ -3,7 +3,8 @@ import AttentionCore
 import Testing
 import TileKernelTable
 
-/// The products of decoding are those with operands that stay, whatever comes next: to the last bit in whole vectors.
+/// The products of decoding are those with operands that stay, whatever comes next: to the last bit in whole
+/// vectors.
 @Suite("Products of what passes by")
 struct PassingProductTests {
     /// What comes next: an address that nothing may be read from.
@@ -32,7 +33,8 @@ struct PassingProductTests {
         let panels = Matrix<S>(1, table.packedCount(rows: n, depth: k))
         let scratch = Matrix<S>(1, table.gemmScratch(depth: k))
         table.packTransposed(n, k, B.memory, B.stride, panels.memory)
-        let (got, expected) = (Matrix<S>(m, n, stride: whole, reach: whole), Matrix<S>(m, n, stride: whole, reach: whole))
+        let got = Matrix<S>(m, n, stride: whole, reach: whole)
+        let expected = Matrix<S>(m, n, stride: whole, reach: whole)
         table.passing.gemmPacked(
             m, n, k, A.memory, A.stride, panels.memory, got.memory, whole, scratch.memory, next, 640, 512)
         table.gemmPacked(m, n, k, A.memory, A.stride, panels.memory, expected.memory, whole)
@@ -53,10 +55,12 @@ struct PassingProductTests {
         let (got, expected) = (Matrix<S>(m, n, stride: n + 2), Matrix<S>(m, n))
         for r in 0..<m { for c in 0..<n { (got[r, c], expected[r, c]) = (S(r - c), S(r - c)) } }
         (transposed ? table.passing.gemmTN : table.passing.gemmNN)(
-            m, n, k, A.memory, A.stride, B.memory, n, got.memory, n + 2, keep.memory, scratch.memory, next, 512, 512)
+            m, n, k, A.memory, A.stride, B.memory, n, got.memory, n + 2, keep.memory, scratch.memory, next, 512,
+            512)
         (transposed ? table.gemmTN : table.gemmNN)(
             m, n, k, A.memory, A.stride, B.memory, n, expected.memory, n, keep.memory, true, scratch.memory)
-        // What does not fill a vector is kept by a product and a sum, in the one or the other: not to the last bit.
+        // What does not fill a vector is kept by a product and a sum, in the one or the other: not to the last
+        // bit.
         let isClose =
             n % table.lanes == 0
             ? equal(got, expected)

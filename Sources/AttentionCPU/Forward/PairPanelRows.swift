@@ -51,8 +51,8 @@ struct PairPanelRows: ForwardRows {
         }
     }
 
-    /// Steps 6 to 8 for a tile that hides nothing and passes by once. V is paired on its way into the registers, or with
-    /// more rows by a copy: 8 rows at a time would pair it too often.
+    /// Steps 6 to 8 for a tile that hides nothing and passes by once. V is paired on its way into the
+    /// registers, or with more rows by a copy: 8 rows at a time would pair it too often.
     private func visit(
         passing K: Block<UInt32>, _ V: Block<BFloat16>, _ Q: PairSteps.Panels, next: Block<BFloat16>,
         _ O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
@@ -62,8 +62,8 @@ struct PairPanelRows: ForwardRows {
         let Pt = softmax(St, statistics)
         if isCopied {
             pairs.accumulate(
-                transposed: Pt, pairs.pair(V, into: operands.V), count: V.rows, into: O, keep: .scaled(row.correction),
-                isMasked: false
+                transposed: Pt, pairs.pair(V, into: operands.V), count: V.rows, into: O,
+                keep: .scaled(row.correction), isMasked: false
             ) { _ in 0..<V.rows }
         } else {
             pairs.accumulate(

@@ -213,8 +213,8 @@ struct PairSteps {
         }
     }
 
-    /// The same for few rows of P, which hides nothing, with an even number of rows of V that pass by; P is in pairs
-    /// along its rows, or transposed.
+    /// The same for few rows of P, which hides nothing, with an even number of rows of V that pass by; P is in
+    /// pairs along its rows, or transposed.
     func accumulate(
         _ P: Block<UInt32>, isTransposed: Bool = false, passing V: Block<BFloat16>,
         into O: MutableBlock<Float>, keep factors: UnsafePointer<Float>, next: Upcoming

@@ -220,7 +220,8 @@ struct TileSteps<Scalar: CPUScalar> {
         }
     }
 
-    /// O = keep O + P V for few rows of P, which hides nothing, with V that passes by; P is as it is, or transposed.
+    /// O = keep O + P V for few rows of P, which hides nothing, with V that passes by; P is as it is, or
+    /// transposed.
     func accumulate<Element: CPUElement>(
         _ P: MutableBlock<Scalar>, isTransposed: Bool = false, passing V: Block<Element>,
         into O: MutableBlock<Scalar>, keep factors: UnsafePointer<Scalar>, next: Upcoming

@@ -20,10 +20,11 @@ struct AlignedBufferTests {
 
     @Test(arguments: [0, 1, 63, 5000])
     func requestForLargePages_leavesTheContents(offset: Int) {
-        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: LargePages.leastBytes + 10_000, alignment: 16)
+        let count = LargePages.leastBytes
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: count + 10_000, alignment: 16)
         defer { memory.deallocate() }
         memory.initializeMemory(as: UInt8.self, repeating: 3)
-        LargePages.request(for: UnsafeMutableRawBufferPointer(rebasing: memory[offset..<offset + LargePages.leastBytes]))
+        LargePages.request(for: UnsafeMutableRawBufferPointer(rebasing: memory[offset..<offset + count]))
         #expect(memory.allSatisfy { $0 == 3 })
     }
 }
