@@ -34,8 +34,6 @@ public struct PairKernelTable: Sendable {
 
     /// C = A Bᵀ over panels of pairs along the rows of both.
     public var gemmPacked: TileKernelTable.PackedGEMM
-    /// C = A Bᵀ for few rows, with pairs along the rows of both as they lie.
-    public var gemmNT: TileKernelTable.ScoreGEMM
     /// C = keep C + A B: pairs along the rows of A and down the columns of B.
     public var gemmNN: TileKernelTable.GEMM
     /// C = keep C + Aᵀ B: pairs down the columns of both.
@@ -62,8 +60,8 @@ public struct PairKernelTable: Sendable {
 
     /// A table with every entry.
     public init(
-        gemmPacked: @escaping TileKernelTable.PackedGEMM, gemmNT: @escaping TileKernelTable.ScoreGEMM,
-        gemmNN: @escaping TileKernelTable.GEMM, gemmTN: @escaping TileKernelTable.GEMM,
+        gemmPacked: @escaping TileKernelTable.PackedGEMM, gemmNN: @escaping TileKernelTable.GEMM,
+        gemmTN: @escaping TileKernelTable.GEMM,
         passing: PassingProducts, packTransposed: @escaping TileKernelTable.PackTransposed,
         exponentiatePairs: @escaping TileKernelTable.ExponentiateColumns,
         probabilityPairs: @escaping ProbabilityPairs, scoreGradientPairs: @escaping ScoreGradientPairs,
@@ -72,7 +70,6 @@ public struct PairKernelTable: Sendable {
         multiplyAddLoop: @escaping TileKernelTable.MultiplyAddLoop
     ) {
         self.gemmPacked = gemmPacked
-        self.gemmNT = gemmNT
         self.gemmNN = gemmNN
         self.gemmTN = gemmTN
         self.passing = passing

@@ -230,6 +230,8 @@ func dotRest(
         RowStream(from: next, stride: nextRow, width: nextWidth))
 }
 
+#if !KERNEL_BF16
+
 /// What lies behind K is taken to come next.
 @inline(never)
 func gemmNT(
@@ -239,6 +241,8 @@ func gemmNT(
     let size = MemoryLayout<Scalar>.size
     dotPassing(m, n, k, a, aRow, b, bRow, c, cRow, scalars(b) + n * bRow, bRow * size, k * size)
 }
+
+#endif
 
 #if !KERNEL_F64 && !KERNEL_BF16
 

@@ -9,7 +9,7 @@ import TileKernelTable
 @inline(never)
 public func pairKernels() -> PairKernelTable {
     PairKernelTable(
-        gemmPacked: gemmPacked, gemmNT: gemmNT, gemmNN: gemmNN, gemmTN: gemmTN, passing: passingPairs,
+        gemmPacked: gemmPacked, gemmNN: gemmNN, gemmTN: gemmTN, passing: passingPairs,
         packTransposed: packTransposed,
         exponentiatePairs: exponentiatePairs, probabilityPairs: probabilityPairs,
         scoreGradientPairs: scoreGradientPairs, pairRows: pairRows, roundPairs: roundPairs,

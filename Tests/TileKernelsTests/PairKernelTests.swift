@@ -91,7 +91,8 @@ struct PairKernelTests {
             close(packed, { a($0, $1) }, { b($1, $0) }, 0)
             // The same as they lie.
             let inPlace = Matrix<Float>(m, n)
-            kernels.gemmNT(m, n, k / 2, a.elements, k / 2, b.elements, k / 2, inPlace.memory, n)
+            kernels.passing.gemmNT(
+                m, n, k / 2, a.elements, k / 2, b.elements, k / 2, inPlace.memory, n, b.elements, 0, 0)
             close(inPlace, { a($0, $1) }, { b($1, $0) }, 0)
             // C = 2 C + A B: pairs along the rows of A and down the columns of B.
             let sum = Matrix<Float>(m, n)
