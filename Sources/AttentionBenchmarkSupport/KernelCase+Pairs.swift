@@ -5,19 +5,12 @@ extension KernelCase {
     package static func all(_ conversion: ElementConversion, _ table: TileKernelTable) -> [KernelCase] {
         var widening = KernelCases(table)
         let (rounding, Br, D) = (widening, widening.sizes(.flashAttention2, .forward).queries, 128)
-        let (rows, Bc) = (4, widening.decodingSizes.keys)
         // Bits that are ordinary numbers in F16 as well.
         widening.input = .pairs
         return [
             widening.pass("widen", Br, D, reads: 2) { conversion.widen(Br, D, $0.A, D, $0.C, D) },
             rounding.pass("round", Br, D, reads: 4) { conversion.round(Br, D, $0.A, D, $0.C, D) },
-            widening.product("gemmNT", rows, Bc, D) {
-                conversion.gemmNT(rows, Bc, D, $0.A, D, $0.B, D, $0.C, Bc)
-            },
-            widening.product("gemmNN", rows, D, Bc) {
-                conversion.gemmNN(rows, D, Bc, $0.A, Bc, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
-            },
-        ]
+        ] + widening.passing(conversion.passing, D: D)
     }
 
     /// The products over pairs of BF16, whose inner lengths count pairs.
@@ -28,16 +21,8 @@ extension KernelCase {
         let backward = cases.sizes(.flashAttention2, .backward)
         return [64, 128].flatMap { [cases] D in
             let (Br, Bc, rows, columns) = (forward.queries, forward.keys, backward.queries, backward.keys)
-            let (padded, few, keys) = (cases.padded(Br), 4, cases.decodingSizes.keys)
+            let padded = cases.padded(Br)
             return [
-                // S = Q Kᵀ and O += P V of a group's rows when decoding, with K and V as they lie.
-                cases.product("gemmNT", few, keys, D / 2, perEntry: 2) {
-                    kernels.gemmNT(few, keys, D / 2, $0.A, D / 2, $0.B, D / 2, $0.C, keys)
-                },
-                cases.product("gemmRows", few, D, keys / 2, perEntry: 2) {
-                    kernels.gemmRows(
-                        few, D, keys / 2, $0.A, keys / 2, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
-                },
                 // Sᵀ = K Qᵀ
                 cases.product("gemmPacked", Bc, Br, D / 2, perEntry: 2) {
                     kernels.gemmPacked(Bc, Br, D / 2, $0.A, D / 2, $0.B, $0.C, padded)
@@ -52,7 +37,7 @@ extension KernelCase {
                         rows, D, columns / 2, $0.A, columns / 2, $0.B, D, $0.C, D, $0.halves, true,
                         $0.scratch)
                 },
-            ]
+            ] + cases.passing(kernels.passing, D: D, unit: 2)
         }
     }
 

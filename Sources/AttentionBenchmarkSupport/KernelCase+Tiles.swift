@@ -11,7 +11,7 @@ extension KernelCase {
     private static func forwardProducts(_ cases: KernelCases, D: Int) -> [KernelCase] {
         let (table, tiles) = (cases.table, cases.sizes(.flashAttention2, .forward))
         let (Br, Bc, one) = (tiles.queries, tiles.keys, cases.sizes(.onlineSoftmax, .forward).keys)
-        let (padded, few) = (cases.padded(Br), cases.decodingSizes.keys)
+        let padded = cases.padded(Br)
         return [
             // Sᵀ = K Qᵀ
             cases.product("gemmPacked", Bc, Br, D) {
@@ -25,14 +25,10 @@ extension KernelCase {
             cases.product("gemmNN", Br, D, Bc) {
                 table.gemmNN(Br, D, Bc, $0.A, Bc, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
             },
-            // A row of S in the online softmax, and the products of a group's rows when decoding.
+            // A row of S in the online softmax.
             cases.product("gemmNT", 1, one, D) { table.gemmNT(1, one, D, $0.A, D, $0.B, D, $0.C, one) },
-            cases.product("gemmNT", 4, few, D) { table.gemmNT(4, few, D, $0.A, D, $0.B, D, $0.C, few) },
-            cases.product("gemmNN", 4, D, few) {
-                table.gemmNN(4, D, few, $0.A, few, $0.B, D, $0.C, D, $0.halves, true, $0.scratch)
-            },
             cases.pass("packTransposed", Br, D) { table.packTransposed(Br, D, $0.A, D, $0.C) },
-        ]
+        ] + cases.passing(table.passing, D: D)
     }
 
     private static func backwardProducts(_ cases: KernelCases, D: Int) -> [KernelCase] {

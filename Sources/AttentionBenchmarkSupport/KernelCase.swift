@@ -78,6 +78,29 @@ struct KernelCases {
         return make(kernel, m, n, k, work, call)
     }
 
+    /// The products of decoding: four rows as they lie, and 16 in panels.
+    ///
+    /// - Parameters:
+    ///   - unit: how many numbers the inner length counts as one: 2 where it counts pairs.
+    func passing(_ products: PassingProducts, D: Int, unit: Int = 1) -> [KernelCase] {
+        let (few, many, keys, width) = (4, 16, decodingSizes.keys, padded(16))
+        let (depth, pairs) = (D / unit, keys / unit)
+        return [
+            product("passing.gemmNT", few, keys, depth, perEntry: unit) {
+                products.gemmNT(few, keys, depth, $0.A, depth, $0.B, depth, $0.C, keys, $0.B, 0, 0)
+            },
+            product("passing.gemmPacked", keys, many, depth, perEntry: unit) {
+                products.gemmPacked(keys, many, depth, $0.A, depth, $0.B, $0.C, width, $0.scratch, $0.A, 0, 0)
+            },
+            product("passing.gemmNN", few, D, pairs, perEntry: unit) {
+                products.gemmNN(few, D, pairs, $0.A, pairs, $0.B, D, $0.C, D, $0.halves, $0.scratch, $0.B, 0, 0)
+            },
+            product("passing.gemmTN", many, D, pairs, perEntry: unit) {
+                products.gemmTN(many, D, pairs, $0.A, many, $0.B, D, $0.C, D, $0.halves, $0.scratch, $0.B, 0, 0)
+            },
+        ]
+    }
+
     /// - Parameters:
     ///   - multiplyAdds: for each entry.
     ///   - reads: bytes for each entry; one scalar unless given.

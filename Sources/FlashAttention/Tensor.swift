@@ -1,6 +1,7 @@
 /// A dense tensor `[B, H, N, D]` in memory of its own.
 ///
-/// Copies share their elements until one of them changes.
+/// A large one that is made of zeros asks the system for large pages, through which it is read faster; elements
+/// that are brought along stay where they are. Copies share their elements until one of them changes.
 public struct Tensor<Element: AttentionElement>: Sendable {
     /// The sizes.
     public let extents: TensorExtents
@@ -13,7 +14,12 @@ public struct Tensor<Element: AttentionElement>: Sendable {
     public init(_ extents: TensorExtents, layout: TensorLayout = .bhnd) {
         self.extents = extents
         self.layout = layout
-        elements = Array(repeating: .zero, count: extents.count)
+        let count = extents.count
+        elements = Array(unsafeUninitializedCapacity: count) { memory, initialized in
+            LargePages.request(for: UnsafeMutableRawBufferPointer(memory))
+            memory.initialize(repeating: .zero)
+            initialized = count
+        }
     }
 
     /// A tensor of the given elements, in the order of the layout.

@@ -15,19 +15,14 @@ public struct ElementConversion: Sendable {
     public var widen: Convert
     /// From Float to the nearest value of the 16-bit type, the even one of two.
     public var round: Convert
-    /// C = A Bᵀ for few rows of A: A and C are Float, B rows of the type as they lie.
-    public var gemmNT: TileKernelTable.ScoreGEMM
-    /// C = keep C + A B for few rows of A, with B as above.
-    public var gemmNN: TileKernelTable.GEMM
+    /// The products of decoding, with K and V in the type, widened on their way into a register; the rest is
+    /// Float.
+    public var passing: PassingProducts
 
     /// A table with every entry.
-    public init(
-        widen: @escaping Convert, round: @escaping Convert, gemmNT: @escaping TileKernelTable.ScoreGEMM,
-        gemmNN: @escaping TileKernelTable.GEMM
-    ) {
+    public init(widen: @escaping Convert, round: @escaping Convert, passing: PassingProducts) {
         self.widen = widen
         self.round = round
-        self.gemmNT = gemmNT
-        self.gemmNN = gemmNN
+        self.passing = passing
     }
 }

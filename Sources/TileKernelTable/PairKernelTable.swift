@@ -34,14 +34,12 @@ public struct PairKernelTable: Sendable {
 
     /// C = A Bᵀ over panels of pairs along the rows of both.
     public var gemmPacked: TileKernelTable.PackedGEMM
-    /// C = A Bᵀ for few rows, with pairs along the rows of both as they lie.
-    public var gemmNT: TileKernelTable.ScoreGEMM
     /// C = keep C + A B: pairs along the rows of A and down the columns of B.
     public var gemmNN: TileKernelTable.GEMM
-    /// The same for few rows of A, with rows of BF16 in B, as they lie: two for each pair of A.
-    public var gemmRows: TileKernelTable.GEMM
     /// C = keep C + Aᵀ B: pairs down the columns of both.
     public var gemmTN: TileKernelTable.GEMM
+    /// The products of decoding: K in pairs along its rows; V in rows of BF16, two for each pair of P.
+    public var passing: PassingProducts
     /// Rows of pairs into the panels of `gemmPacked`.
     public var packTransposed: TileKernelTable.PackTransposed
     /// P and its row sums for a tile that is held transposed, as `exponentiateColumns`; of P what is written
@@ -62,9 +60,9 @@ public struct PairKernelTable: Sendable {
 
     /// A table with every entry.
     public init(
-        gemmPacked: @escaping TileKernelTable.PackedGEMM, gemmNT: @escaping TileKernelTable.ScoreGEMM,
-        gemmNN: @escaping TileKernelTable.GEMM, gemmRows: @escaping TileKernelTable.GEMM,
-        gemmTN: @escaping TileKernelTable.GEMM, packTransposed: @escaping TileKernelTable.PackTransposed,
+        gemmPacked: @escaping TileKernelTable.PackedGEMM, gemmNN: @escaping TileKernelTable.GEMM,
+        gemmTN: @escaping TileKernelTable.GEMM,
+        passing: PassingProducts, packTransposed: @escaping TileKernelTable.PackTransposed,
         exponentiatePairs: @escaping TileKernelTable.ExponentiateColumns,
         probabilityPairs: @escaping ProbabilityPairs, scoreGradientPairs: @escaping ScoreGradientPairs,
         pairRows: @escaping PairRows, roundPairs: @escaping PairRows,
@@ -72,10 +70,9 @@ public struct PairKernelTable: Sendable {
         multiplyAddLoop: @escaping TileKernelTable.MultiplyAddLoop
     ) {
         self.gemmPacked = gemmPacked
-        self.gemmNT = gemmNT
         self.gemmNN = gemmNN
-        self.gemmRows = gemmRows
         self.gemmTN = gemmTN
+        self.passing = passing
         self.packTransposed = packTransposed
         self.exponentiatePairs = exponentiatePairs
         self.probabilityPairs = probabilityPairs

@@ -134,6 +134,8 @@ public struct TileKernelTable: Sendable {
     public var gemmNN: GEMM
     /// dV += Pᵀ dO: A is stored `[k][m]`.
     public var gemmTN: GEMM
+    /// The products of decoding.
+    public var passing: PassingProducts
     /// Q, K or V into the panels of `gemmPacked`.
     public var packTransposed: PackTransposed
     /// rowmax S.
@@ -165,7 +167,7 @@ public struct TileKernelTable: Sendable {
     public init(
         name: StaticString, scalarSize: Int, lanes: Int, registerRows: Int, panelWidth: Int,
         gemmPacked: @escaping PackedGEMM, gemmNT: @escaping ScoreGEMM, gemmNN: @escaping GEMM,
-        gemmTN: @escaping GEMM, packTransposed: @escaping PackTransposed,
+        gemmTN: @escaping GEMM, passing: PassingProducts, packTransposed: @escaping PackTransposed,
         rowMaximum: @escaping RowMaximum, exponentiate: @escaping Exponentiate,
         columnMaximum: @escaping ColumnMaximum, exponentiateColumns: @escaping ExponentiateColumns,
         probabilities: @escaping Probabilities,
@@ -182,6 +184,7 @@ public struct TileKernelTable: Sendable {
         self.gemmNT = gemmNT
         self.gemmNN = gemmNN
         self.gemmTN = gemmTN
+        self.passing = passing
         self.packTransposed = packTransposed
         self.rowMaximum = rowMaximum
         self.exponentiate = exponentiate

@@ -8,19 +8,19 @@ import TileKernelTable
 /// F16 of this instruction set.
 @inline(never)
 public func float16Conversion() -> ElementConversion {
-    ElementConversion(widen: widenF16, round: roundF16, gemmNT: gemmNTF16, gemmNN: gemmNNF16)
+    ElementConversion(widen: widenF16, round: roundF16, passing: passingF16)
 }
 
 /// BF16 of this instruction set.
 @inline(never)
 public func bfloat16Conversion() -> ElementConversion {
-    ElementConversion(widen: widenBF16, round: roundBF16, gemmNT: gemmNTBF16, gemmNN: gemmNNBF16)
+    ElementConversion(widen: widenBF16, round: roundBF16, passing: passingBF16)
 }
 
-/// A widened operand may come from memory: see `RowStream`.
+/// A widened operand may come from memory.
 @inline(__always)
 private func askAhead(_ row: UnsafePointer<UInt16>, _ stride: Int, _ n: Int) {
-    let ahead = row + RowStream<UInt16>.distance(n) * stride
+    let ahead = row + rowsAhead(bytesOfRow: 2 * n) * stride
     var c = 0
     while c < n {
         prefetch_line(ahead + c)

@@ -7,17 +7,16 @@ enum DotTile<let rows: Int, let keys: Int, B: Storage> {
     ///   - k: as many as a vector has lanes, or more.
     ///   - last: the last key there is; those beyond repeat it.
     ///   - sums: receives the vector of row r and key j at `first + r · keys + j`.
-    ///   - ahead: the rows of K to ask for; those that are here where nothing is to be asked for.
+    ///   - bytes: what is asked for of the operand that comes next, with every vector of the keys.
     @inline(__always)
     static func multiply(
         _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ b: UnsafePointer<B.Element>, _ bRow: Int,
-        last: Int, into sums: inout VectorBlock, at first: Int, ahead: UnsafePointer<B.Element>
+        last: Int, into sums: inout VectorBlock, at first: Int, asking stream: inout RowStream, bytes: Int
     ) {
-        var stream = RowStream(from: ahead, stride: bRow, width: k)
         var sum = InlineArray<rows, InlineArray<keys, Vector>>(repeating: .init(repeating: .zero))
         var d = 0
         while d + lanes <= k {
-            stream.advance(keys * lanes)
+            stream.advance(bytes)
             for j in 0..<keys {
                 let y = B.vector(b + min(j, last) * bRow + d, bRow)
                 for r in 0..<rows {
@@ -97,11 +96,12 @@ private typealias RowTile<B: Storage> = DotTile<1, 4, B>
 @inline(__always)
 private func dotRows<B: Storage>(
     _ storage: B.Type, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ b: UnsafePointer<B.Element>,
-    _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int, _ count: Int,
-    _ ahead: UnsafePointer<B.Element>
+    _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int, _ count: Int, _ stream: inout RowStream,
+    _ share: Int
 ) {
     var sums = zeroBlock
-    RowsTile<B>.multiply(k, a, aRow, b, bRow, last: count - 1, into: &sums, at: 0, ahead: ahead)
+    RowsTile<B>.multiply(
+        k, a, aRow, b, bRow, last: count - 1, into: &sums, at: 0, asking: &stream, bytes: keysOfTile * share)
     let dots = horizontalSums(sums)
     if count == keysOfTile {
         // Constant lanes, which become one store a row; a lane of a variable number goes through memory.
@@ -119,14 +119,15 @@ private func dotRows<B: Storage>(
 @inline(__always)
 private func dotRow<B: Storage>(
     _ storage: B.Type, _ k: Int, _ a: UnsafePointer<Scalar>, _ b: UnsafePointer<B.Element>, _ bRow: Int,
-    _ c: UnsafeMutablePointer<Scalar>, _ count: Int, _ ahead: UnsafePointer<B.Element>
+    _ c: UnsafeMutablePointer<Scalar>, _ count: Int, _ stream: inout RowStream, _ share: Int
 ) {
     var sums = zeroBlock
     var j = 0
     while j < count {
         let last = min(count - j, keysOfRow) - 1
         RowTile<B>.multiply(
-            k, a, 0, b + j * bRow, bRow, last: last, into: &sums, at: j, ahead: ahead + j * bRow)
+            k, a, 0, b + j * bRow, bRow, last: last, into: &sums, at: j, asking: &stream,
+            bytes: keysOfRow * share)
         j += keysOfRow
     }
     let dots = horizontalSums(sums)
@@ -145,29 +146,36 @@ private func dotShort<B: Storage>(
     }
 }
 
+/// Bytes of a vector of a key, for each of `sweeps` times that the keys are read: what is asked for with it.
+@inline(__always)
+private func share<B: Storage>(_ storage: B.Type, of sweeps: Int) -> Int {
+    lanes * MemoryLayout<B.Element>.size / max(sweeps, 1)
+}
+
 /// S = Q Kᵀ with K `[n][k]` as it lies, for whole groups of `rowsOfTile` rows of Q; returns how many rows
 /// those are. A vector's worth of keys meets all of them before the next, so that K is read from memory once.
 @inline(__always)
 private func dotGroups<B: Storage>(
-    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
-    _ b: UnsafePointer<B.Element>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int
+    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int,
+    _ b: UnsafeRawPointer, _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ next: RowStream
 ) -> Int {
     guard k >= lanes && m >= rowsOfTile else { return 0 }
+    let (a, b, c) = (scalars(a), b.assumingMemoryBound(to: B.Element.self), scalars(c))
+    var stream = next
+    let share = share(storage, of: m / rowsOfTile)
     var j = 0
     while j < n {
-        let (end, keys) = (min(j + lanes, n), b + j * bRow)
-        var ahead = keys + RowStream<B.Element>.distance(k) * bRow
+        let end = min(j + lanes, n)
         var r = 0
         while r + rowsOfTile <= m {
             var i = j
             while i < end {
                 dotRows(
                     storage, k, a + r * aRow, aRow, b + i * bRow, bRow, c + r * cRow + i, cRow,
-                    min(keysOfTile, end - i), ahead + (i - j) * bRow)
+                    min(keysOfTile, end - i), &stream, share)
                 i += keysOfTile
             }
             r += rowsOfTile
-            ahead = keys
         }
         j = end
     }
@@ -177,10 +185,12 @@ private func dotGroups<B: Storage>(
 /// The same for the rows that are left, from row `first` on. If they are all, they ask for what comes next.
 @inline(__always)
 private func dotRest<B: Storage>(
-    _ storage: B.Type, from first: Int, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int,
-    _ b: UnsafePointer<B.Element>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int
+    _ storage: B.Type, from first: Int, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int,
+    _ b: UnsafeRawPointer, _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ next: RowStream
 ) {
-    var distance = first == 0 ? RowStream<B.Element>.distance(k) : 0
+    let (a, b, c) = (scalars(a), b.assumingMemoryBound(to: B.Element.self), scalars(c))
+    var stream = next
+    let share = first == 0 ? share(storage, of: m) : 0
     for r in first..<m {
         guard k >= lanes else {
             dotShort(storage, k, a + r * aRow, b, bRow, c + r * cRow, n)
@@ -188,69 +198,96 @@ private func dotRest<B: Storage>(
         }
         var j = 0
         while j < n {
-            let keys = b + j * bRow
             dotRow(
-                storage, k, a + r * aRow, keys, bRow, c + r * cRow + j, min(lanes, n - j),
-                keys + distance * bRow)
+                storage, k, a + r * aRow, b + j * bRow, bRow, c + r * cRow + j, min(lanes, n - j), &stream,
+                share)
             j += lanes
         }
-        distance = 0
     }
 }
 
 // For each way that K may lie, a function of each kind: out of line, so that all of it is inlined there.
 
 @inline(never)
-func gemmNT(
+func dotPassing(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
-    _ c: UnsafeMutableRawPointer, _ cRow: Int
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ next: UnsafeRawPointer, _ nextRow: Int, _ nextWidth: Int
 ) {
-    let done = dotGroups(Scalars.self, m, n, k, scalars(a), aRow, scalars(b), bRow, scalars(c), cRow)
-    dotRest(done, m, n, k, a, aRow, b, bRow, c, cRow)
+    let done = dotGroups(
+        Scalars.self, m, n, k, a, aRow, b, bRow, c, cRow,
+        RowStream(from: next, stride: nextRow, width: nextWidth))
+    dotRest(done, m, n, k, a, aRow, b, bRow, c, cRow, next, nextRow, nextWidth)
 }
 
 @inline(never)
 func dotRest(
     _ first: Int, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer,
-    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int
+    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ next: UnsafeRawPointer, _ nextRow: Int,
+    _ nextWidth: Int
 ) {
-    dotRest(Scalars.self, from: first, m, n, k, scalars(a), aRow, scalars(b), bRow, scalars(c), cRow)
+    dotRest(
+        Scalars.self, from: first, m, n, k, a, aRow, b, bRow, c, cRow,
+        RowStream(from: next, stride: nextRow, width: nextWidth))
 }
+
+#if !KERNEL_BF16
+
+/// What lies behind K is taken to come next.
+@inline(never)
+func gemmNT(
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
+    _ c: UnsafeMutableRawPointer, _ cRow: Int
+) {
+    let size = MemoryLayout<Scalar>.size
+    dotPassing(m, n, k, a, aRow, b, bRow, c, cRow, scalars(b) + n * bRow, bRow * size, k * size)
+}
+
+#endif
 
 #if !KERNEL_F64 && !KERNEL_BF16
 
 @inline(never)
-func gemmNTBF16(
+func dotPassingBF16(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
-    _ c: UnsafeMutableRawPointer, _ cRow: Int
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ next: UnsafeRawPointer, _ nextRow: Int, _ nextWidth: Int
 ) {
-    let done = dotGroups(BFloat16s.self, m, n, k, scalars(a), aRow, halves(b), bRow, scalars(c), cRow)
-    dotRestBF16(done, m, n, k, a, aRow, b, bRow, c, cRow)
+    let done = dotGroups(
+        BFloat16s.self, m, n, k, a, aRow, b, bRow, c, cRow,
+        RowStream(from: next, stride: nextRow, width: nextWidth))
+    dotRestBF16(done, m, n, k, a, aRow, b, bRow, c, cRow, next, nextRow, nextWidth)
 }
 
 @inline(never)
 func dotRestBF16(
     _ first: Int, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer,
-    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int
+    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ next: UnsafeRawPointer, _ nextRow: Int,
+    _ nextWidth: Int
 ) {
-    dotRest(BFloat16s.self, from: first, m, n, k, scalars(a), aRow, halves(b), bRow, scalars(c), cRow)
+    dotRest(
+        BFloat16s.self, from: first, m, n, k, a, aRow, b, bRow, c, cRow,
+        RowStream(from: next, stride: nextRow, width: nextWidth))
 }
 
 @inline(never)
-func gemmNTF16(
+func dotPassingF16(
     _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
-    _ c: UnsafeMutableRawPointer, _ cRow: Int
+    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ next: UnsafeRawPointer, _ nextRow: Int, _ nextWidth: Int
 ) {
-    let done = dotGroups(Float16s.self, m, n, k, scalars(a), aRow, halves(b), bRow, scalars(c), cRow)
-    dotRestF16(done, m, n, k, a, aRow, b, bRow, c, cRow)
+    let done = dotGroups(
+        Float16s.self, m, n, k, a, aRow, b, bRow, c, cRow,
+        RowStream(from: next, stride: nextRow, width: nextWidth))
+    dotRestF16(done, m, n, k, a, aRow, b, bRow, c, cRow, next, nextRow, nextWidth)
 }
 
 @inline(never)
 func dotRestF16(
     _ first: Int, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer,
-    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int
+    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ next: UnsafeRawPointer, _ nextRow: Int,
+    _ nextWidth: Int
 ) {
-    dotRest(Float16s.self, from: first, m, n, k, scalars(a), aRow, halves(b), bRow, scalars(c), cRow)
+    dotRest(
+        Float16s.self, from: first, m, n, k, a, aRow, b, bRow, c, cRow,
+        RowStream(from: next, stride: nextRow, width: nextWidth))
 }
 
 #endif

@@ -2,26 +2,17 @@
 // the rows of A pass by in groups of `tileRows`, so that the panel stays in the nearest cache.
 
 /// `m` rows of A against `vectors` vectors of columns of B, `rows` at a time.
-///
-/// - Parameters:
-///   - asksForA: whether A passes by only once, perhaps from memory.
 @inline(__always)
 private func sweepRows<let rows: Int, let vectors: Int>(
     _ tile: RegisterTile<rows, vectors, Scalars>.Type, _ m: Int, _ k: Int, _ a: Operand<Scalar>,
-    _ b: Operand<Scalar>, _ c: Accumulator, _ asksForA: Bool
+    _ b: Operand<Scalar>, _ c: Accumulator
 ) {
     var r = 0
     while r + rows <= m {
-        if asksForA {
-            let next = a.memory + (r + RowStream<Scalar>.distance(k)) * a.row
-            RegisterTile<rows, vectors, Scalars>.multiply(
-                k, a, b, c, row: r, aheadOfA: RowStream(from: next, stride: a.row, width: k))
-        } else {
-            #if KERNEL_BF16
-            if c.accumulate { RegisterTile<rows, vectors, Scalars>.ask(for: c, row: r) }
-            #endif
-            RegisterTile<rows, vectors, Scalars>.multiply(k, a, b, c, row: r)
-        }
+        #if KERNEL_BF16
+        if c.accumulate { RegisterTile<rows, vectors, Scalars>.ask(for: c, row: r) }
+        #endif
+        RegisterTile<rows, vectors, Scalars>.multiply(k, a, b, c, row: r)
         r += rows
     }
     while r + 4 <= m {
@@ -44,12 +35,12 @@ private func sweepRows<let rows: Int, let vectors: Int>(
 func sweep4(
     _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ asksForA: Bool
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
 ) {
     sweepRows(
         RegisterTile<6, 4, Scalars>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale), asksForA)
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
 }
 #endif
 
@@ -57,38 +48,39 @@ func sweep4(
 func sweep2(
     _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ asksForA: Bool
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
 ) {
     sweepRows(
         RegisterTile<6, 2, Scalars>.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale), asksForA)
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
 }
 
 // With a single vector, the dot product of pairs has to wait for the sums before unless there are more rows.
 #if KERNEL_BF16
-private typealias SingleVectorTile = RegisterTile<12, 1, Scalars>
+typealias SingleVectorTile = RegisterTile<12, 1, Scalars>
+@inline(__always) var rowsOfSingle: Int { 12 }
 #else
-private typealias SingleVectorTile = RegisterTile<6, 1, Scalars>
+typealias SingleVectorTile = RegisterTile<6, 1, Scalars>
+@inline(__always) var rowsOfSingle: Int { 6 }
 #endif
 
 @inline(never)
 func sweep1(
     _ m: Int, _ k: Int, _ a: UnsafePointer<Scalar>, _ aRow: Int, _ aColumn: Int,
     _ b: UnsafePointer<Scalar>, _ bRow: Int, _ c: UnsafeMutablePointer<Scalar>, _ cRow: Int,
-    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?, _ asksForA: Bool
+    _ accumulate: Bool, _ rowScale: UnsafePointer<Scalar>?
 ) {
     sweepRows(
         SingleVectorTile.self, m, k, Operand(memory: a, row: aRow, column: aColumn),
         Operand(memory: b, row: bRow, column: 1),
-        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale), asksForA)
+        Accumulator(memory: c, row: cRow, accumulate: accumulate, rowScale: rowScale))
 }
 
 /// One panel of B: `width ≤ panelWidth` columns, of which B and C hold whole vectors.
 @inline(__always)
 private func multiplyPanel(
-    _ m: Int, _ width: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<Scalar>, _ c: Accumulator,
-    asksForA: Bool = false
+    _ m: Int, _ width: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<Scalar>, _ c: Accumulator
 ) {
     var b = b
     var c = c
@@ -99,21 +91,18 @@ private func multiplyPanel(
         if left >= 4 { vectors = 4 } else if left >= 2 { vectors = 2 }
         if vectors == 4 {
             sweep4(
-                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale,
-                asksForA)
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
         }
         #else
         if left >= 2 { vectors = 2 }
         #endif
         if vectors == 2 {
             sweep2(
-                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale,
-                asksForA)
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
         }
         if vectors == 1 {
             sweep1(
-                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale,
-                asksForA)
+                m, k, a.memory, a.row, a.column, b.memory, b.row, c.memory, c.row, c.accumulate, c.rowScale)
         }
         b.memory += vectors * lanes
         c.memory += vectors * lanes
@@ -124,7 +113,7 @@ private func multiplyPanel(
 /// A last panel whose columns do not end on a whole vector: B's panel is copied with padding, and the
 /// result takes the way through a buffer of `tileRows` rows, so that nothing beyond n is touched.
 @inline(__always)
-private func multiplyRaggedPanel<B: Storage>(
+func multiplyRaggedPanel<B: Storage>(
     _ storage: B.Type, _ m: Int, _ width: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>,
     _ c: Accumulator,
     scratch: UnsafeMutablePointer<Scalar>
@@ -172,75 +161,6 @@ func multiplyInPlace(
     }
 }
 
-// Few rows of A, for which B passes by only once, perhaps from memory and in another type.
-
-/// `m` rows of A against `vectors` vectors of columns of B. The first rows ask for what comes next; the
-/// others for what is here already, which costs less than a second loop.
-@inline(__always)
-private func streamRows<let vectors: Int, B: Storage>(
-    _ tile: RegisterTile<4, vectors, B>.Type, _ m: Int, _ k: Int, _ a: Operand<Scalar>,
-    _ b: Operand<B.Element>, _ c: Accumulator, _ ahead: RowStream<B.Element>
-) {
-    var stream = ahead
-    var r = 0
-    while r < m {
-        if r + 4 <= m {
-            RegisterTile<4, vectors, B>.multiply(k, a, b, c, row: r, stream: stream)
-            r += 4
-        } else {
-            RegisterTile<1, vectors, B>.multiply(k, a, b, c, row: r, stream: stream)
-            r += 1
-        }
-        stream = RowStream(from: b.memory, stride: b.row, width: vectors * lanes)
-    }
-}
-
-// The width that is used most, and single vectors.
-#if KERNEL_AVX512 || arch(arm64)
-private typealias StreamTile<B: Storage> = RegisterTile<4, 4, B>
-#else
-private typealias StreamTile<B: Storage> = RegisterTile<4, 2, B>
-#endif
-
-/// B as it lies in memory. Each panel asks for its share of the rows that come next.
-@inline(__always)
-private func multiplyFewRows<B: Storage>(
-    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>,
-    _ c: Accumulator, scratch: UnsafeMutablePointer<Scalar>
-) {
-    let distance = RowStream<B.Element>.distance(n)
-    var (panelB, panelC) = (b, c)
-    var left = n
-    while left >= lanes {
-        let rowsAhead = distance + k * B.rowsOfStep * (n - left) / n
-        let ahead = RowStream(from: b.memory + rowsAhead * b.row, stride: b.row, width: n)
-        let width = left >= panelWidth ? panelWidth : lanes
-        if width == panelWidth {
-            streamRows(StreamTile<B>.self, m, k, a, panelB, panelC, ahead)
-        } else {
-            streamRows(RegisterTile<4, 1, B>.self, m, k, a, panelB, panelC, ahead)
-        }
-        panelB.memory += width
-        panelC.memory += width
-        left -= width
-    }
-    if left > 0 { multiplyRaggedPanel(storage, m, left, k, a, panelB, panelC, scratch: scratch) }
-}
-
-/// The same from the arguments of the table.
-@inline(__always)
-private func multiplyFewRows<B: Storage>(
-    _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ aColumn: Int,
-    _ b: UnsafeRawPointer, _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int,
-    _ rowScale: UnsafeRawPointer?, _ accumulate: Bool, _ scratch: UnsafeMutableRawPointer
-) {
-    multiplyFewRows(
-        storage, m, n, k, Operand(memory: scalars(a), row: aRow, column: aColumn),
-        Operand(memory: b.assumingMemoryBound(to: B.Element.self), row: bRow, column: 1),
-        Accumulator(memory: scalars(c), row: cRow, accumulate: accumulate, rowScale: rowScale.map(scalars)),
-        scratch: scalars(scratch))
-}
-
 /// S = Q Kᵀ over panels made by `packTransposed`.
 @inline(never)
 func gemmPacked(
@@ -252,26 +172,8 @@ func gemmPacked(
     while column < n {
         let panel = Operand(memory: scalars(b) + column * k, row: panelWidth, column: 1)
         let to = Accumulator(memory: scalars(c) + column, row: cRow, accumulate: false, rowScale: nil)
-        multiplyPanel(m, min(panelWidth, n - column), k, a, panel, to, asksForA: n <= panelWidth)
+        multiplyPanel(m, min(panelWidth, n - column), k, a, panel, to)
         column += panelWidth
-    }
-}
-
-/// C = keep C + A B; element (r, d) of A lies at `a[r · aRow + d · aColumn]`. With up to a vector's worth of
-/// rows, B is taken to pass by only once.
-@inline(never)
-func multiply(
-    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ aColumn: Int, _ b: UnsafeRawPointer,
-    _ bRow: Int, _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
-    _ scratch: UnsafeMutableRawPointer
-) {
-    if m <= 16 {
-        multiplyFewRows(
-            Scalars.self, m, n, k, a, aRow, aColumn, b, bRow, c, cRow, rowScale, accumulate, scratch)
-    } else {
-        multiplyInPlace(
-            m, n, k, scalars(a), aRow, aColumn, scalars(b), bRow, scalars(c), cRow, rowScale.map(scalars),
-            accumulate, scalars(scratch))
     }
 }
 
@@ -282,44 +184,10 @@ func gemmNN(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    multiply(m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
+    multiplyInPlace(
+        m, n, k, scalars(a), aRow, 1, scalars(b), bRow, scalars(c), cRow, rowScale.map(scalars), accumulate,
+        scalars(scratch))
 }
-
-#if KERNEL_BF16
-
-/// O += P V with pairs of P and rows of V as they lie, for few rows of P.
-@inline(never)
-func gemmRows(
-    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
-    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
-    _ scratch: UnsafeMutableRawPointer
-) {
-    multiplyFewRows(RowPairs.self, m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
-}
-
-#elseif !KERNEL_F64
-
-/// O += P V with V in BF16, for few rows of P.
-@inline(never)
-func gemmNNBF16(
-    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
-    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
-    _ scratch: UnsafeMutableRawPointer
-) {
-    multiplyFewRows(BFloat16s.self, m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
-}
-
-/// The same with V in F16.
-@inline(never)
-func gemmNNF16(
-    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ b: UnsafeRawPointer, _ bRow: Int,
-    _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
-    _ scratch: UnsafeMutableRawPointer
-) {
-    multiplyFewRows(Float16s.self, m, n, k, a, aRow, 1, b, bRow, c, cRow, rowScale, accumulate, scratch)
-}
-
-#endif
 
 /// dV += Pᵀ dO: A is stored `[k][m]`, and its rows are `aRow` apart.
 @inline(never)
@@ -328,5 +196,7 @@ func gemmTN(
     _ c: UnsafeMutableRawPointer, _ cRow: Int, _ rowScale: UnsafeRawPointer?, _ accumulate: Bool,
     _ scratch: UnsafeMutableRawPointer
 ) {
-    multiply(m, n, k, a, 1, aRow, b, bRow, c, cRow, rowScale, accumulate, scratch)
+    multiplyInPlace(
+        m, n, k, scalars(a), 1, aRow, scalars(b), bRow, scalars(c), cRow, rowScale.map(scalars), accumulate,
+        scalars(scratch))
 }

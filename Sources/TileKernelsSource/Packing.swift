@@ -60,12 +60,17 @@ private func packPanel(
         }
         c += lanes
     }
-    if c < panelWidth {
+    if c < width {
         for d in 0..<k {
-            for lane in c..<panelWidth {
+            for lane in c..<c + lanes {
                 dst[d * panelWidth + lane] = lane < width ? src[lane * srcRow + d] : 0
             }
         }
+        c += lanes
+    }
+    while c < panelWidth {
+        for d in 0..<k { store(Vector.zero, dst + d * panelWidth + c) }
+        c += lanes
     }
 }
 

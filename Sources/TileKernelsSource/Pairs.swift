@@ -9,7 +9,7 @@ import TileKernelTable
 @inline(never)
 public func pairKernels() -> PairKernelTable {
     PairKernelTable(
-        gemmPacked: gemmPacked, gemmNT: gemmNT, gemmNN: gemmNN, gemmRows: gemmRows, gemmTN: gemmTN,
+        gemmPacked: gemmPacked, gemmNN: gemmNN, gemmTN: gemmTN, passing: passingPairs,
         packTransposed: packTransposed,
         exponentiatePairs: exponentiatePairs, probabilityPairs: probabilityPairs,
         scoreGradientPairs: scoreGradientPairs, pairRows: pairRows, roundPairs: roundPairs,
@@ -123,18 +123,18 @@ func scoreGradientPairs(
     }
 }
 
-/// The source may come from memory: see `RowStream`.
+/// The source may come from memory.
 @inline(never)
 func pairRows(
     _ m: Int, _ n: Int, _ src: UnsafeRawPointer, _ srcRow: Int, _ dst: UnsafeMutableRawPointer, _ dstRow: Int
 ) {
-    var stream = RowStream(
-        from: halves(src) + RowStream<UInt16>.distance(n) * srcRow, stride: srcRow, width: n)
+    let ahead = halves(src) + rowsAhead(bytesOfRow: 2 * n) * srcRow
+    var stream = RowStream(from: ahead, stride: 2 * srcRow, width: 2 * n)
     for j in 0..<m / 2 {
         let (from, to) = (halves(src) + 2 * j * srcRow, scalars(dst) + j * dstRow)
         var c = 0
         while c + lanes <= n {
-            stream.advance(2 * lanes)
+            stream.advance(4 * lanes)
             store(RowPairs.vector(from + c, srcRow), to + c)
             c += lanes
         }

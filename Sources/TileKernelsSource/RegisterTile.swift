@@ -44,17 +44,13 @@ enum RegisterTile<let rows: Int, let vectors: Int, B: Storage> {
     ///   - b: `[k · B.rowsOfStep][vectors · lanes]`, each row readable to whole vectors.
     ///   - c: each row writable to whole vectors.
     ///   - row: the first row, of A and of C.
-    ///   - stream: walks ahead, if B comes from memory.
     @inline(__always)
     static func multiply(
-        _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>, _ c: Accumulator, row: Int,
-        stream: RowStream<B.Element>? = nil
+        _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>, _ c: Accumulator, row: Int
     ) {
-        var stream = stream
         var sum = Sums(repeating: .init(repeating: .zero))
         var (ak, bk) = (a.memory + row * a.row, b.memory)
         for _ in 0..<k {
-            stream?.advance(vectors * lanes * B.rowsOfStep)
             step(ak, a.row, bk, b.row, &sum)
             ak += a.column
             bk += B.rowsOfStep * b.row
@@ -62,18 +58,35 @@ enum RegisterTile<let rows: Int, let vectors: Int, B: Storage> {
         finish(sum, c, row: row)
     }
 
-    /// The same with A from memory: its rows are asked for a vector at a time.
+    /// `C = keep · C + A B` with a factor for each row, while so many bytes of what comes next are asked for with
+    /// every step.
     @inline(__always)
     static func multiply(
-        _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>, _ c: Accumulator, row: Int,
-        aheadOfA: RowStream<Scalar>
+        _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>, _ c: Accumulator,
+        keep scale: UnsafePointer<Scalar>, row: Int, asking stream: inout RowStream, bytes: Int
     ) {
-        var stream = aheadOfA
         var sum = Sums(repeating: .init(repeating: .zero))
         var (ak, bk) = (a.memory + row * a.row, b.memory)
+        for _ in 0..<k {
+            stream.advance(bytes)
+            step(ak, a.row, bk, b.row, &sum)
+            ak += a.column
+            bk += B.rowsOfStep * b.row
+        }
+        add(sum, c, keep: scale, row: row)
+    }
+
+    /// `C = A B`, asking for so many bytes with as many steps as a vector has lanes.
+    @inline(__always)
+    static func multiply(
+        _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>, _ c: Accumulator,
+        asking stream: inout RowStream, bytesOfVector bytes: Int
+    ) {
+        var sum = Sums(repeating: .init(repeating: .zero))
+        var (ak, bk) = (a.memory, b.memory)
         var left = k
         while left > 0 {
-            for _ in 0..<rows { stream.advance(lanes) }
+            stream.advance(bytes)
             for _ in 0..<min(left, lanes) {
                 step(ak, a.row, bk, b.row, &sum)
                 ak += a.column
@@ -81,7 +94,7 @@ enum RegisterTile<let rows: Int, let vectors: Int, B: Storage> {
             }
             left -= lanes
         }
-        finish(sum, c, row: row)
+        write(sum, c, row: 0)
     }
 
     /// Adds the products of a column of A and a row of B.
@@ -103,25 +116,37 @@ enum RegisterTile<let rows: Int, let vectors: Int, B: Storage> {
     /// Writes what has been summed, or adds it to what is kept.
     @inline(__always)
     private static func finish(_ sum: Sums, _ c: Accumulator, row: Int) {
-        let p = c.memory + row * c.row
         if !c.accumulate {
-            for r in 0..<rows {
-                for v in 0..<vectors { store(sum[unchecked: r][unchecked: v], p + r * c.row + v * lanes) }
-            }
+            write(sum, c, row: row)
         } else if let scale = c.rowScale {
-            for r in 0..<rows {
-                let keep = broadcast(scale[row + r])
-                for v in 0..<vectors {
-                    let q = p + r * c.row + v * lanes
-                    store(fma(load(q), keep, sum[unchecked: r][unchecked: v]), q)
-                }
-            }
+            add(sum, c, keep: scale, row: row)
         } else {
+            let p = c.memory + row * c.row
             for r in 0..<rows {
                 for v in 0..<vectors {
                     let q = p + r * c.row + v * lanes
                     store(load(q) + sum[unchecked: r][unchecked: v], q)
                 }
+            }
+        }
+    }
+
+    @inline(__always)
+    private static func write(_ sum: Sums, _ c: Accumulator, row: Int) {
+        let p = c.memory + row * c.row
+        for r in 0..<rows {
+            for v in 0..<vectors { store(sum[unchecked: r][unchecked: v], p + r * c.row + v * lanes) }
+        }
+    }
+
+    @inline(__always)
+    private static func add(_ sum: Sums, _ c: Accumulator, keep scale: UnsafePointer<Scalar>, row: Int) {
+        let p = c.memory + row * c.row
+        for r in 0..<rows {
+            let keep = broadcast(scale[row + r])
+            for v in 0..<vectors {
+                let q = p + r * c.row + v * lanes
+                store(fma(load(q), keep, sum[unchecked: r][unchecked: v]), q)
             }
         }
     }

@@ -8,6 +8,8 @@ protocol Storage {
     associatedtype Element
     /// Rows that a step of a product takes.
     static var rowsOfStep: Int { get }
+    /// Whether a number in memory is not a scalar of the table.
+    static var isWidened: Bool { get }
     /// Columns p to p + lanes of a row, or of the rows of a step, which are `row` elements apart.
     static func vector(_ p: UnsafePointer<Element>, _ row: Int) -> Vector
     /// The first `count < lanes` columns, and 0.
@@ -18,6 +20,7 @@ protocol Storage {
 enum Scalars: Storage {
     typealias Element = Scalar
     @inline(__always) static var rowsOfStep: Int { 1 }
+    @inline(__always) static var isWidened: Bool { false }
     @inline(__always) static func vector(_ p: UnsafePointer<Scalar>, _ row: Int) -> Vector { load(p) }
     @inline(__always) static func vector(_ p: UnsafePointer<Scalar>, _ row: Int, count: Int) -> Vector {
         load(p, count: count, fill: 0)
@@ -62,6 +65,7 @@ private func bits(_ p: UnsafePointer<UInt16>, count: Int) -> HalfBits {
 enum RowPairs: Storage {
     typealias Element = UInt16
     @inline(__always) static var rowsOfStep: Int { 2 }
+    @inline(__always) static var isWidened: Bool { true }
     @inline(__always) static func vector(_ p: UnsafePointer<UInt16>, _ row: Int) -> Vector {
         vector_f32_interleave(bits(p), bits(p + row))
     }
@@ -76,6 +80,7 @@ enum RowPairs: Storage {
 enum BFloat16s: Storage {
     typealias Element = UInt16
     @inline(__always) static var rowsOfStep: Int { 1 }
+    @inline(__always) static var isWidened: Bool { true }
     @inline(__always) static func vector(_ p: UnsafePointer<UInt16>, _ row: Int) -> Vector {
         vector_f32_from_bf16(bits(p))
     }
@@ -88,6 +93,7 @@ enum BFloat16s: Storage {
 enum Float16s: Storage {
     typealias Element = UInt16
     @inline(__always) static var rowsOfStep: Int { 1 }
+    @inline(__always) static var isWidened: Bool { true }
     @inline(__always) static func vector(_ p: UnsafePointer<UInt16>, _ row: Int) -> Vector {
         vector_f32_from_f16(bits(p))
     }

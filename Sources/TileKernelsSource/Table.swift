@@ -8,6 +8,7 @@ public func tileKernels() -> TileKernelTable {
         name: tableName, scalarSize: MemoryLayout<Scalar>.size, lanes: lanes, registerRows: tileRows,
         panelWidth: panelWidth,
         gemmPacked: gemmPacked, gemmNT: gemmNT, gemmNN: gemmNN, gemmTN: gemmTN,
+        passing: passingScalars,
         packTransposed: packTransposed, rowMaximum: rowMaximum, exponentiate: exponentiate,
         columnMaximum: columnMaximum, exponentiateColumns: exponentiateColumns,
         probabilities: probabilities,

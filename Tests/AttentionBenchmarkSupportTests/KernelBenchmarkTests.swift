@@ -8,8 +8,12 @@ import TileKernelTable
 private func kernels(of table: Any) -> Set<String> {
     let sizes: Set = ["name", "scalarSize", "lanes", "registerRows", "panelWidth"]
     let measuring: Set = ["multiplyAddLoop", "readStream"]
-    return Set(Mirror(reflecting: table).children.compactMap(\.label))
-        .subtracting(sizes).subtracting(measuring)
+    let fields = Mirror(reflecting: table).children.flatMap { field -> [String] in
+        let label = field.label ?? ""
+        guard field.value is PassingProducts else { return [label] }
+        return kernels(of: field.value).map { "\(label).\($0)" }
+    }
+    return Set(fields).subtracting(sizes).subtracting(measuring)
 }
 
 @Suite struct KernelBenchmarkTests {

@@ -13,6 +13,16 @@ struct InputTests {
         #expect(random.next() == 3_203_168_211_198_807_973)
     }
 
+    @Test func entries_areTheGeneratorsNumbersInOrder() {
+        // Odd counts, and more than one piece for the threads.
+        let shape = AttentionShape(batch: 1, heads: 3, queryLength: 5, keyLength: 23_001, headSize: 1)
+        let made = GeneratedInputs<Double>(.normal, for: Oracle(shape: shape), seed: 9)
+        var random = SplitMix64(seed: 9)
+        for tensor in [made.query, made.key, made.value, made.outputGradient] {
+            #expect(tensor.elements == tensor.elements.indices.map { _ in random.normal() })
+        }
+    }
+
     @Test func sameSeed_givesTheSameEntriesInEveryType() {
         let doubles = GeneratedInputs<Double>(.outlier, for: oracle, seed: 5)
         let floats = GeneratedInputs<Float>(.outlier, for: oracle, seed: 5)

@@ -8,6 +8,11 @@ struct TensorTests {
         #expect(tensor.elements == Array(repeating: 0, count: 120))
     }
 
+    @Test func largeNewTensor_holdsZeros() {
+        let tensor = Tensor<Double>(TensorExtents(1, 3, 1 << 16, 5))
+        #expect(tensor.elements.count == 3 * 5 << 16 && tensor.elements.allSatisfy { $0 == 0 })
+    }
+
     @Test func wrongNumberOfElements_isRefused() {
         for count in [5, 7] {
             #expect(

@@ -38,26 +38,60 @@ struct HalfProductTests {
         for n in table.interestingColumns {
             for m in [0, 1, 2, 3, 4, 5, 7, 8, 13, 16] {
                 for k in [0, 1, 3, 16, 33, 64] {
-                    let A = Matrix<Float>.random(m, k, stride: k + 1, seed: 1)
                     let (keys, values) = (Operand(n, k, round, seed: 2), Operand(k, n, round, seed: 3))
-                    let (S, expected) = (Matrix<Float>(m, n, stride: n + 2), Matrix<Float>(m, n))
-                    conversion.gemmNT(m, n, k, A.memory, k + 1, keys.memory, keys.stride, S.memory, n + 2)
-                    table.gemmNT(m, n, k, A.memory, k + 1, keys.widened.memory, k, expected.memory, n)
-                    #expect(equal(S, expected) && S.isUntouched(), "m \(m) n \(n) k \(k)")
-
-                    let (O, sum) = (Matrix<Float>(m, n, stride: n + 1), Matrix<Float>(m, n))
-                    for r in 0..<m { for c in 0..<n { (O[r, c], sum[r, c]) = (Float(c), Float(c)) } }
-                    let scale = (0..<max(m, 1)).map { 1 / Float($0 + 3) }
-                    let scratch = Matrix<Float>(1, table.gemmScratch(depth: k))
-                    conversion.gemmNN(
-                        m, n, k, A.memory, k + 1, values.memory, values.stride, O.memory, n + 1, scale, true,
-                        scratch.memory)
-                    table.gemmNN(
-                        m, n, k, A.memory, k + 1, values.widened.memory, n, sum.memory, n, scale, true,
-                        scratch.memory)
-                    #expect(equal(O, sum) && O.isUntouched(), "m \(m) n \(n) k \(k)")
+                    let (ours, theirs) = (conversion.passing, table.passing)
+                    checkScores(ours, theirs, table, m, n, k, keys.memory, keys.stride, keys.widened)
+                    checkSums(ours, theirs, table, m, n, k, values.memory, values.stride, values.widened)
                 }
             }
+        }
+    }
+
+    /// S = Q Kᵀ by dot products, and Sᵀ = K Qᵀ over panels of Q.
+    private func checkScores(
+        _ ours: PassingProducts, _ theirs: PassingProducts, _ table: TileKernelTable, _ m: Int, _ n: Int, _ k: Int,
+        _ keys: UnsafeRawPointer, _ stride: Int, _ widened: Matrix<Float>
+    ) {
+        let Q = Matrix<Float>.random(m, k, stride: k + 1, seed: 1)
+        let (S, expected) = (Matrix<Float>(m, n, stride: n + 2), Matrix<Float>(m, n))
+        ours.gemmNT(m, n, k, Q.memory, k + 1, keys, stride, S.memory, n + 2, keys, 2 * stride, 2 * k)
+        theirs.gemmNT(
+            m, n, k, Q.memory, k + 1, widened.memory, k, expected.memory, n, widened.memory, 4 * k, 4 * k)
+        #expect(equal(S, expected) && S.isUntouched(), "m \(m) n \(n) k \(k)")
+
+        let whole = (m + table.lanes - 1) / table.lanes * table.lanes
+        let (St, transposed) = (
+            Matrix<Float>(n, m, stride: whole + 1, reach: whole), Matrix<Float>(n, m, stride: whole, reach: whole)
+        )
+        let panels = Matrix<Float>(1, table.packedCount(rows: m, depth: k))
+        let scratch = Matrix<Float>(1, table.gemmScratch(depth: k))
+        table.packTransposed(m, k, Q.memory, k + 1, panels.memory)
+        ours.gemmPacked(
+            n, m, k, keys, stride, panels.memory, St.memory, whole + 1, scratch.memory, keys, 2 * stride, 2 * k)
+        theirs.gemmPacked(
+            n, m, k, widened.memory, k, panels.memory, transposed.memory, whole, scratch.memory, widened.memory,
+            4 * k, 4 * k)
+        #expect(equal(St, transposed) && St.isUntouched(beyond: whole), "m \(m) n \(n) k \(k)")
+    }
+
+    /// O = keep O + P V, with P as it is and transposed.
+    private func checkSums(
+        _ ours: PassingProducts, _ theirs: PassingProducts, _ table: TileKernelTable, _ m: Int, _ n: Int, _ k: Int,
+        _ values: UnsafeRawPointer, _ stride: Int, _ widened: Matrix<Float>
+    ) {
+        let scale = (0..<max(m, 1)).map { 1 / Float($0 + 3) }
+        let scratch = Matrix<Float>(1, table.gemmScratch(depth: k))
+        for isTransposed in [false, true] {
+            let P = isTransposed ? Matrix<Float>.random(k, m, seed: 4) : Matrix<Float>.random(m, k, seed: 4)
+            let (O, sum) = (Matrix<Float>(m, n, stride: n + 1), Matrix<Float>(m, n))
+            for r in 0..<m { for c in 0..<n { (O[r, c], sum[r, c]) = (Float(c), Float(c)) } }
+            (isTransposed ? ours.gemmTN : ours.gemmNN)(
+                m, n, k, P.memory, P.stride, values, stride, O.memory, n + 1, scale, scratch.memory, values,
+                2 * stride, 2 * n)
+            (isTransposed ? theirs.gemmTN : theirs.gemmNN)(
+                m, n, k, P.memory, P.stride, widened.memory, n, sum.memory, n, scale, scratch.memory,
+                widened.memory, 4 * n, 4 * n)
+            #expect(equal(O, sum) && O.isUntouched(), "m \(m) n \(n) k \(k)")
         }
     }
 
@@ -71,7 +105,8 @@ struct HalfProductTests {
         let one: Float = 1
         var (result, scratch) = ([Float](repeating: 0, count: 1 << 16), [Float](repeating: 0, count: 1 << 12))
         withUnsafePointer(to: one) {
-            conversion.gemmNN(1, 1 << 16, 1, $0, 1, patterns, 1 << 16, &result, 1 << 16, nil, false, &scratch)
+            conversion.passing.gemmNN(
+                1, 1 << 16, 1, $0, 1, patterns, 1 << 16, &result, 1 << 16, $0, &scratch, patterns, 0, 0)
         }
         for (pattern, x) in zip(patterns, result) {
             let expected = value(pattern)

@@ -91,7 +91,8 @@ struct PairKernelTests {
             close(packed, { a($0, $1) }, { b($1, $0) }, 0)
             // The same as they lie.
             let inPlace = Matrix<Float>(m, n)
-            kernels.gemmNT(m, n, k / 2, a.elements, k / 2, b.elements, k / 2, inPlace.memory, n)
+            kernels.passing.gemmNT(
+                m, n, k / 2, a.elements, k / 2, b.elements, k / 2, inPlace.memory, n, b.elements, 0, 0)
             close(inPlace, { a($0, $1) }, { b($1, $0) }, 0)
             // C = 2 C + A B: pairs along the rows of A and down the columns of B.
             let sum = Matrix<Float>(m, n)
@@ -100,18 +101,28 @@ struct PairKernelTests {
             kernels.gemmNN(
                 m, n, k / 2, a.elements, k / 2, paired(bt), n, sum.memory, n, two, true, &scratch)
             close(sum, { a($0, $1) }, { bt($0, $1) }, 6)
-            // The same with rows of B, which are paired on their way.
+            // The same with rows of B that pass by, which are paired on their way.
             let rows = Matrix<Float>(m, n)
             for r in 0..<m { for c in 0..<n { rows[r, c] = 3 } }
-            kernels.gemmRows(
-                m, n, k / 2, a.elements, k / 2, bt.elements, n, rows.memory, n, two, true, &scratch)
+            kernels.passing.gemmNN(
+                m, n, k / 2, a.elements, k / 2, bt.elements, n, rows.memory, n, two, &scratch, bt.elements, 0, 0)
             close(rows, { a($0, $1) }, { bt($0, $1) }, 6)
+            let columns = Matrix<Float>(m, n)
+            for r in 0..<m { for c in 0..<n { columns[r, c] = 3 } }
+            kernels.passing.gemmTN(
+                m, n, k / 2, paired(at), m, bt.elements, n, columns.memory, n, two, &scratch, bt.elements, 0, 0)
+            close(columns, { at($1, $0) }, { bt($0, $1) }, 6)
+            // Packed and as they lie, with what passes by on the other side.
+            let passed = Matrix<Float>(m, n, stride: padded, reach: padded)
+            kernels.passing.gemmPacked(
+                m, n, k / 2, a.elements, k / 2, panels, passed.memory, padded, &scratch, a.elements, 0, 0)
+            close(passed, { a($0, $1) }, { b($1, $0) }, 0)
             // C = Aᵀ B: pairs down the columns of both.
             let transposed = Matrix<Float>(m, n)
             kernels.gemmTN(
                 m, n, k / 2, paired(at), m, paired(bt), n, transposed.memory, n, nil, false, &scratch)
             close(transposed, { at($1, $0) }, { bt($0, $1) }, 0)
-            #expect([inPlace, sum, rows, transposed].allSatisfy { $0.isUntouched() })
+            #expect([inPlace, sum, rows, columns, transposed].allSatisfy { $0.isUntouched() })
         }
     }
 

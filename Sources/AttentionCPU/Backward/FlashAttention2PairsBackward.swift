@@ -73,6 +73,8 @@ enum FlashAttention2PairsBackward: CPUAlgorithm {
     private struct KeyTile {
         /// K_jᵀ and V_jᵀ, packed.
         let KT, VT: PairSteps.Panels
+        /// K_j in pairs along its rows.
+        let pairsOfK: Block<UInt32>
         let K: PairSteps.Paired
         let dK, dV: MutableBlock<Float>
     }
@@ -114,9 +116,10 @@ enum FlashAttention2PairsBackward: CPUAlgorithm {
         guard j < plan.keyTileCount else { return }
         let (steps, keys) = (scratch.steps, plan.keys(j))
         let (Kj, Vj) = (x.key.block(b, hkv, keys), x.value.block(b, hkv, keys))
+        let pairsOfK = steps.load(Kj, into: scratch.K)
         let tile = KeyTile(
-            KT: steps.pack(steps.load(Kj, into: scratch.K), panels: scratch.keyPanels),
-            VT: steps.pack(steps.load(Vj, into: scratch.V), panels: scratch.valuePanels),
+            KT: steps.pack(pairsOfK, panels: scratch.keyPanels),
+            VT: steps.pack(steps.load(Vj, into: scratch.V), panels: scratch.valuePanels), pairsOfK: pairsOfK,
             K: steps.pair(Kj, into: scratch.pairedK), dK: scratch.dK.rows(0..<keys.count),
             dV: scratch.dV.rows(0..<keys.count))
         tile.dK.fill(0)
@@ -158,7 +161,13 @@ enum FlashAttention2PairsBackward: CPUAlgorithm {
                 isMasked: part.zone == .masked
             ) { plan.visibleQueries(key: $0, of: part) }
         }
-        steps.scores(steps.load(Qi.rows, into: scratch.Q), tile.KT, into: S)
+        let pairsOfQ = steps.load(Qi.rows, into: scratch.Q)
+        if c.takesDots {
+            // The forward pass's scores to the last bit.
+            steps.scores(pairsOfQ, passing: tile.pairsOfK, into: S, next: Upcoming(tile.pairsOfK))
+        } else {
+            steps.scores(pairsOfQ, tile.KT, into: S)
+        }
         let P = steps.probabilities(S, rows.lse.rows(from: first), part, plan, into: scratch.pairs)
         add(P, dOi, to: tile.dV)
         steps.multiply(steps.load(dOi.rows, into: scratch.gradient), transposed: tile.VT, into: dP)

@@ -28,10 +28,10 @@ struct DotRows<Element: CPUElement>: ForwardRows {
 
     func visit(
         _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: Block<Scalar>, _ K: Block<Element>, _ V: Block<Element>,
-        into O: MutableBlock<Scalar>, _ statistics: RowStatistics<Scalar>
+        next: Block<Element>?, into O: MutableBlock<Scalar>, _ statistics: RowStatistics<Scalar>
     ) {
         let S = self.S.corner(Q.rows, K.rows)
-        steps.scores(Q, inPlace: K, into: S)
+        steps.scores(Q, passing: K, into: S, next: Upcoming(V))
         steps.maskTile(S, tile, plan)
         steps.rowMaximum(S, into: row.maximum)
         statistics.update(Q.rows, tileMaximum: row.maximum, correction: row.correction)
@@ -41,7 +41,8 @@ struct DotRows<Element: CPUElement>: ForwardRows {
             let Vj = steps.load(V, into: self.V)
             steps.accumulate(S, Vj, into: O, keep: .scaled(row.correction), tile, plan)
         } else {
-            steps.accumulate(S, inPlace: V, into: O, keep: .scaled(row.correction))
+            steps.accumulate(
+                S, passing: V, into: O, keep: row.correction, next: Upcoming(next ?? K))
         }
     }
 }

@@ -20,17 +20,23 @@ protocol ForwardRows {
     /// Makes Q_i ready; it stays until the next.
     func ready(_ Q: Block<Element>) -> Query
     /// Takes a tile of keys into O, which is not normalised, and into m and l.
+    ///
+    /// - Parameters:
+    ///   - next: the K that comes next, if K and V pass by once; nil if they come again.
     func visit(
         _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: Query, _ K: Block<Element>, _ V: Block<Element>,
-        into O: MutableBlock<Scalar>, _ statistics: RowStatistics<Scalar>)
+        next: Block<Element>?, into O: MutableBlock<Scalar>, _ statistics: RowStatistics<Scalar>)
 }
 
 extension ForwardRows {
     /// Steps 3 to 8 of a query tile for some of its key tiles.
+    ///
+    /// - Parameters:
+    ///   - end: the K that comes after them, if K and V pass by once.
     func attend(
         _ Q: Block<Element>, _ keyTiles: Range<Int>, ofQueryTile i: Int, _ plan: TilePlan,
-        _ keys: (Range<Int>) -> (K: Block<Element>, V: Block<Element>), into O: MutableBlock<Scalar>,
-        _ statistics: RowStatistics<Scalar>
+        _ keys: (Range<Int>) -> (K: Block<Element>, V: Block<Element>), before end: Block<Element>? = nil,
+        into O: MutableBlock<Scalar>, _ statistics: RowStatistics<Scalar>
     ) {
         let Qi = ready(Q)
         O.fill(0)
@@ -38,7 +44,8 @@ extension ForwardRows {
         for j in keyTiles {
             let tile = plan.tile(i, j)
             let (Kj, Vj) = keys(tile.keys)
-            visit(tile, plan, Qi, Kj, Vj, into: O, statistics)
+            let next = end == nil || j + 1 == keyTiles.upperBound ? end : keys(plan.tile(i, j + 1).keys).K
+            visit(tile, plan, Qi, Kj, Vj, next: next, into: O, statistics)
         }
     }
 }

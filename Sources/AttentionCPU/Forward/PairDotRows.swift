@@ -32,10 +32,11 @@ struct PairDotRows: ForwardRows {
 
     func visit(
         _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: Block<UInt32>, _ K: Block<BFloat16>,
-        _ V: Block<BFloat16>, into O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
+        _ V: Block<BFloat16>, next: Block<BFloat16>?, into O: MutableBlock<Float>,
+        _ statistics: RowStatistics<Float>
     ) {
         let S = self.S.corner(Q.rows, K.rows)
-        pairs.scores(Q, inPlace: pairs.load(K, into: operands.K), into: S)
+        pairs.scores(Q, passing: pairs.load(K, into: operands.K), into: S, next: Upcoming(V))
         steps.maskTile(S, tile, plan)
         steps.rowMaximum(S, into: row.maximum)
         statistics.update(Q.rows, tileMaximum: row.maximum, correction: row.correction)
@@ -48,7 +49,8 @@ struct PairDotRows: ForwardRows {
                 isMasked: tile.zone == .masked
             ) { plan.visibleKeys(row: $0, of: tile) }
         } else {
-            pairs.accumulate(P, inPlace: V, into: O, keep: .scaled(row.correction))
+            pairs.accumulate(
+                P, passing: V, into: O, keep: row.correction, next: Upcoming(next ?? K))
         }
     }
 }

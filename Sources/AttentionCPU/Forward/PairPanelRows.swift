@@ -38,12 +38,36 @@ struct PairPanelRows: ForwardRows {
 
     func visit(
         _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: PairSteps.Panels, _ K: Block<BFloat16>,
-        _ V: Block<BFloat16>, into O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
+        _ V: Block<BFloat16>, next: Block<BFloat16>?, into O: MutableBlock<Float>,
+        _ statistics: RowStatistics<Float>
     ) {
         let Kj = pairs.load(K, into: operands.K)
+        if let next, tile.zone != .masked, V.rows % 2 == 0 {
+            return visit(passing: Kj, V, Q, next: next, O, statistics)
+        }
         let Vj = pairs.pair(V, into: operands.V)
         for part in plan.parts(of: tile, rows: stripRows) {
             visit(strip: part, of: tile, plan, Q, Kj, Vj, O, statistics)
+        }
+    }
+
+    /// Steps 6 to 8 for a tile that hides nothing and passes by once. V is paired on its way into the
+    /// registers, or with more rows by a copy: 8 rows at a time would pair it too often.
+    private func visit(
+        passing K: Block<UInt32>, _ V: Block<BFloat16>, _ Q: PairSteps.Panels, next: Block<BFloat16>,
+        _ O: MutableBlock<Float>, _ statistics: RowStatistics<Float>
+    ) {
+        let (St, isCopied) = (self.St.corner(K.rows, O.rows), O.rows > 16)
+        pairs.scores(passing: K, Q, into: St, next: Upcoming(isCopied ? next : V))
+        let Pt = softmax(St, statistics)
+        if isCopied {
+            pairs.accumulate(
+                transposed: Pt, pairs.pair(V, into: operands.V), count: V.rows, into: O,
+                keep: .scaled(row.correction), isMasked: false
+            ) { _ in 0..<V.rows }
+        } else {
+            pairs.accumulate(
+                Pt, isTransposed: true, passing: V, into: O, keep: row.correction, next: Upcoming(next))
         }
     }
 
@@ -58,13 +82,19 @@ struct PairPanelRows: ForwardRows {
         let St = self.St.rows(keys).columns(rows)
         pairs.scores(K.rows(keys), Q.rows(from: rows.lowerBound), into: St)
         steps.maskTransposedTile(St, strip, plan)
-        steps.columnMaximum(St, into: row.maximum)
-        statistics.update(rows.count, tileMaximum: row.maximum, correction: row.correction)
-        let Pt = pairs.exponentiate(St, offset: row.maximum, sum: row.sum)
-        statistics.add(rows.count, tileSum: row.sum)
+        let Pt = softmax(St, statistics)
         pairs.accumulate(
             transposed: Pt, V, count: keys.count, into: O.rows(rows), keep: .scaled(row.correction),
             isMasked: strip.zone == .masked
         ) { plan.visibleKeys(row: $0, of: strip) }
+    }
+
+    /// Step 7: Pᵀ in place of Sᵀ, as pairs.
+    private func softmax(_ St: MutableBlock<Float>, _ statistics: RowStatistics<Float>) -> Block<UInt32> {
+        steps.columnMaximum(St, into: row.maximum)
+        statistics.update(St.columns, tileMaximum: row.maximum, correction: row.correction)
+        let Pt = pairs.exponentiate(St, offset: row.maximum, sum: row.sum)
+        statistics.add(St.columns, tileSum: row.sum)
+        return Pt
     }
 }

@@ -39,13 +39,29 @@ struct PanelRows<Element: CPUElement>: ForwardRows {
 
     func visit(
         _ tile: TilePlan.Tile, _ plan: TilePlan, _ Q: BlockGEMM<Scalar>.Transposed, _ K: Block<Element>,
-        _ V: Block<Element>, into O: MutableBlock<Scalar>, _ statistics: RowStatistics<Scalar>
+        _ V: Block<Element>, next: Block<Element>?, into O: MutableBlock<Scalar>,
+        _ statistics: RowStatistics<Scalar>
     ) {
+        if let next, let panels = Q.panels, tile.zone != .masked {
+            return visit(passing: K, V, panels, next: next, O, statistics)
+        }
         let Kj = steps.load(K, into: self.K)
         let Vj = steps.load(V, into: self.V)
         for part in plan.parts(of: tile, rows: stripRows) {
             visit(strip: part, of: tile, plan, Q, Kj, Vj, O, statistics)
         }
+    }
+
+    /// Steps 6 to 8 for a tile that hides nothing and passes by once.
+    private func visit(
+        passing K: Block<Element>, _ V: Block<Element>, _ panels: UnsafePointer<Scalar>, next: Block<Element>,
+        _ O: MutableBlock<Scalar>, _ statistics: RowStatistics<Scalar>
+    ) {
+        let St = self.St.corner(K.rows, O.rows)
+        steps.scores(passing: K, panels, into: St, next: Upcoming(V))
+        softmax(St, statistics)
+        steps.accumulate(
+            St, isTransposed: true, passing: V, into: O, keep: row.correction, next: Upcoming(next))
     }
 
     /// Steps 6 to 8 for a tile or a strip of it.
@@ -59,12 +75,17 @@ struct PanelRows<Element: CPUElement>: ForwardRows {
         let St = self.St.rows(keys).columns(rows)
         steps.scores(K.rows(keys), Q.rows(rows), into: St)
         steps.maskTransposedTile(St, strip, plan)
-        steps.columnMaximum(St, into: row.maximum)
-        statistics.update(rows.count, tileMaximum: row.maximum, correction: row.correction)
-        steps.exponentiateColumns(St, offset: row.maximum, sum: row.sum)
-        statistics.add(rows.count, tileSum: row.sum)
+        softmax(St, statistics)
         steps.accumulate(
             transposed: St, V.rows(keys), into: O.rows(rows), keep: row.correction, strip, plan)
+    }
+
+    /// Step 7: Sᵀ becomes Pᵀ.
+    private func softmax(_ St: MutableBlock<Scalar>, _ statistics: RowStatistics<Scalar>) {
+        steps.columnMaximum(St, into: row.maximum)
+        statistics.update(St.columns, tileMaximum: row.maximum, correction: row.correction)
+        steps.exponentiateColumns(St, offset: row.maximum, sum: row.sum)
+        statistics.add(St.columns, tileSum: row.sum)
     }
 }
 

@@ -86,17 +86,30 @@ enum SplitKeysForward<Rows: ForwardRows>: CPUAlgorithm {
         let rows = plan.queries(i)
         let tile = (b * c.shape.keyValueHeads + hkv) * c.queryTileCount + i
         let part = tile * c.splitCount + s
+        let next = visited == 0 ? nil : likelyNext(s, i, b, hkv, c, x)
         let statistics = RowStatistics(
             scale: scratch.rows.steps.scoreScale, maximum: shared.maximum.row(part),
             sum: shared.sum.row(part))
         scratch.rows.attend(
             gather(rows, b, hkv, c, x, into: scratch.Q), c.splits.tiles(s, of: visited), ofQueryTile: i, plan,
-            { (x.key.block(b, hkv, $0), x.value.block(b, hkv, $0)) },
+            { (x.key.block(b, hkv, $0), x.value.block(b, hkv, $0)) }, before: next,
             into: shared.O.rows(part * c.tileRows..<part * c.tileRows + rows.count), statistics)
         if shared.arrivals.isLast(at: tile, of: splits) {
             let parts = tile * c.splitCount..<tile * c.splitCount + splits
             merge(parts, rows, b, hkv, c, x, shared, scratch)
         }
+    }
+
+    /// The first K of the task that this worker is likely to take next, for all take them in turns.
+    private static func likelyNext(
+        _ s: Int, _ i: Int, _ b: Int, _ hkv: Int, _ c: CPUContext, _ x: Operands
+    ) -> Block<Element> {
+        let heads = c.shape.keyValueHeads
+        let task = ((b * heads + hkv) * c.splitCount + s) * c.queryTileCount + i + c.threads
+        let (head, split) = (task / c.queryTileCount / c.splitCount, task / c.queryTileCount % c.splitCount)
+        let first = c.splits.tiles(split, of: c.keyTileCount).lowerBound * c.tiles.keys
+        guard head < c.shape.batch * heads else { return x.key.block(b, hkv, 0..<0) }
+        return x.key.block(head / heads, head % heads, first..<first)
     }
 
     /// Rows of Q of a group's heads, next to each other.

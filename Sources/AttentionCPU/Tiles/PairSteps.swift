@@ -150,11 +150,20 @@ struct PairSteps {
         if float.scale < 0 { S.negate() }
     }
 
-    /// The same for few rows of Q, with K as it lies.
-    func scores(_ Q: Block<UInt32>, inPlace K: Block<UInt32>, into S: MutableBlock<Float>) {
-        kernels.gemmNT(
-            S.rows, S.columns, Q.columns, Q.memory, Q.stride, K.memory, K.stride, S.memory, S.stride)
+    /// The same for few rows of Q, with K that passes by.
+    func scores(_ Q: Block<UInt32>, passing K: Block<UInt32>, into S: MutableBlock<Float>, next: Upcoming) {
+        kernels.passing.gemmNT(
+            S.rows, S.columns, Q.columns, Q.memory, Q.stride, K.memory, K.stride, S.memory, S.stride,
+            next.memory, next.stride, next.width)
         if float.scale < 0 { S.negate() }
+    }
+
+    /// Sᵀ = K Qᵀ with K that passes by.
+    func scores(passing K: Block<UInt32>, _ Q: Panels, into St: MutableBlock<Float>, next: Upcoming) {
+        kernels.passing.gemmPacked(
+            St.rows, St.columns, K.columns, K.memory, K.stride, Q.memory, St.memory, St.stride, scratch,
+            next.memory, next.stride, next.width)
+        if float.scale < 0 { St.negate() }
     }
 
     /// dP = dO Vᵀ.
@@ -204,15 +213,15 @@ struct PairSteps {
         }
     }
 
-    /// The same for few rows of P, which hides nothing, with an even number of rows of B as they lie.
+    /// The same for few rows of P, which hides nothing, with an even number of rows of V that pass by; P is in
+    /// pairs along its rows, or transposed.
     func accumulate(
-        _ P: Block<UInt32>, inPlace B: Block<BFloat16>, into C: MutableBlock<Float>,
-        keep: BlockGEMM<Float>.Keep
+        _ P: Block<UInt32>, isTransposed: Bool = false, passing V: Block<BFloat16>,
+        into O: MutableBlock<Float>, keep factors: UnsafePointer<Float>, next: Upcoming
     ) {
-        let (rowScale, accumulate) = keep.forKernels
-        kernels.gemmRows(
-            C.rows, C.columns, P.columns, P.memory, P.stride, B.memory, B.stride, C.memory, C.stride,
-            rowScale, accumulate, scratch)
+        (isTransposed ? kernels.passing.gemmTN : kernels.passing.gemmNN)(
+            O.rows, O.columns, V.rows / 2, P.memory, P.stride, V.memory, V.stride, O.memory, O.stride, factors,
+            scratch, next.memory, next.stride, next.width)
     }
 
     /// Whether P · B is right for the rows of P that are 0, among them the other half of an odd last pair.

@@ -5,6 +5,8 @@ import TileKernelTable
 struct TileSteps<Scalar: CPUScalar> {
     let kernels: TileKernelTable
     let conversion: ElementConversion?
+    /// The products with K and V that pass by once, as they lie.
+    let passing: PassingProducts
     let gemm: BlockGEMM<Scalar>
     /// The factor on Q Kᵀ, which dS takes.
     let scale: Double
@@ -14,6 +16,7 @@ struct TileSteps<Scalar: CPUScalar> {
     init(_ context: CPUContext, scratch: UnsafeMutablePointer<Scalar>) {
         kernels = context.kernels
         conversion = context.conversion
+        passing = context.conversion?.passing ?? context.kernels.passing
         gemm = BlockGEMM(kernels: context.kernels, blas: context.blas, scratch: scratch)
         scale = context.softmaxScale
         scoreScale = context.scoreScale()
@@ -73,13 +76,24 @@ struct TileSteps<Scalar: CPUScalar> {
         if scale < 0 { S.negate() }
     }
 
-    /// S = Q Kᵀ for few rows of Q, with K as it lies.
+    /// S = Q Kᵀ for few rows of Q, with K that passes by.
     func scores<Element: CPUElement>(
-        _ Q: Block<Scalar>, inPlace K: Block<Element>, into S: MutableBlock<Scalar>
+        _ Q: Block<Scalar>, passing K: Block<Element>, into S: MutableBlock<Scalar>, next: Upcoming
     ) where Element.Accumulator == Scalar {
-        let product = conversion?.gemmNT ?? kernels.gemmNT
-        product(S.rows, S.columns, Q.columns, Q.memory, Q.stride, K.memory, K.stride, S.memory, S.stride)
+        passing.gemmNT(
+            S.rows, S.columns, Q.columns, Q.memory, Q.stride, K.memory, K.stride, S.memory, S.stride,
+            next.memory, next.stride, next.width)
         if scale < 0 { S.negate() }
+    }
+
+    /// Sᵀ = K Qᵀ with K that passes by and packed Q.
+    func scores<Element: CPUElement>(
+        passing K: Block<Element>, _ panels: UnsafePointer<Scalar>, into St: MutableBlock<Scalar>, next: Upcoming
+    ) where Element.Accumulator == Scalar {
+        passing.gemmPacked(
+            St.rows, St.columns, K.columns, K.memory, K.stride, panels, St.memory, St.stride, gemm.scratch,
+            next.memory, next.stride, next.width)
+        if scale < 0 { St.negate() }
     }
 
     /// dP = dO Vᵀ.
@@ -206,16 +220,15 @@ struct TileSteps<Scalar: CPUScalar> {
         }
     }
 
-    /// O = keep O + P V for few rows of P, which hides nothing, with V as it lies.
+    /// O = keep O + P V for few rows of P, which hides nothing, with V that passes by; P is as it is, or
+    /// transposed.
     func accumulate<Element: CPUElement>(
-        _ P: MutableBlock<Scalar>, inPlace V: Block<Element>, into O: MutableBlock<Scalar>,
-        keep: BlockGEMM<Scalar>.Keep
+        _ P: MutableBlock<Scalar>, isTransposed: Bool = false, passing V: Block<Element>,
+        into O: MutableBlock<Scalar>, keep factors: UnsafePointer<Scalar>, next: Upcoming
     ) where Element.Accumulator == Scalar {
-        let (rowScale, accumulate) = keep.forKernels
-        let product = conversion?.gemmNN ?? kernels.gemmNN
-        product(
-            O.rows, O.columns, V.rows, P.memory, P.stride, V.memory, V.stride, O.memory, O.stride, rowScale,
-            accumulate, gemm.scratch)
+        (isTransposed ? passing.gemmTN : passing.gemmNN)(
+            O.rows, O.columns, V.rows, P.memory, P.stride, V.memory, V.stride, O.memory, O.stride, factors,
+            gemm.scratch, next.memory, next.stride, next.width)
     }
 
     /// O = keep O + P V for a transposed P.

@@ -82,9 +82,12 @@ struct BenchInputs<Element: FileElement> {
         outputGradient = .normal(problem.shape.outputExtents)
         func tensor(_ name: String, _ extents: TensorExtents) throws -> Tensor<Element> {
             let elements: TensorElements<Element> = try file.elements(of: name)
-            return try withExtendedLifetime(elements) {
-                try Tensor(extents, elements: Array(elements.buffer))
+            // Into a tensor's own memory, which the library allocates as it does for everybody.
+            var tensor = Tensor<Element>(extents)
+            withExtendedLifetime(elements) {
+                tensor.withMutableView { _ = $0.memory.update(from: elements.buffer) }
             }
+            return tensor
         }
         query = try tensor("q", problem.shape.queryExtents)
         key = try tensor("k", problem.shape.keyExtents)
