@@ -99,7 +99,7 @@ private struct MachineReport: Encodable {
             ?? "none; install it with: apt-get install libopenblas-dev"
         let dotProduct =
             bf16_peak_gflops.map { "dot product of pairs, \(fixed($0, 0)) GFLOP/s measured" }
-            ?? "no dot product; computed in F32"
+            ?? "no dot product of pairs that outruns Float; computed in F32"
         return [
             "CPU        \(cpu), \(cores) cores",
             "ISA        \(isa)",
