@@ -66,12 +66,13 @@ struct Bench {
         }
     }
 
-    /// Times the cases in turns, so that a slow spell of the machine falls on all of them.
+    /// Times the cases in turns, so that a slow spell of the machine falls on all of them: in any order, because
+    /// spells may come back, like the turns, with a period.
     private func time<Element>(_ cases: [BenchCase<Element>]) {
         let turn = max(seconds / 8, 0.005)
         var unfinished = cases.filter { $0.row.failure == nil }
         while !unfinished.isEmpty {
-            for benchCase in unfinished {
+            for benchCase in unfinished.shuffled() {
                 progress.show("timing \(benchCase.name)")
                 benchCase.runFor(turn)
             }

@@ -75,7 +75,7 @@ struct TuneSweep {
         let turn = max(seconds / 8, 0.005)
         func fastest(_ benchCase: BenchCase<Element>) -> Double { benchCase.row.times.min() ?? .infinity }
         func takeTurns() {
-            for benchCase in [choice] + others {
+            for benchCase in ([choice] + others).shuffled() {
                 progress.show("timing \(benchCase.name)")
                 benchCase.runFor(turn)
             }
