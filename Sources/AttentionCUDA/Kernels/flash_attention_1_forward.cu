@@ -35,6 +35,8 @@ struct FlashAttention1Forward : FlashAttention1Tiles<D, (D > 128 ? 32 : 64)> {
         const Rows<float> O = Base::working(launch.partialOutput, pair, launch.queryLength, launch.valueHeadSize);
         float *m = reinterpret_cast<float *>(launch.partialLogSumExp) + int64_t(pair) * launch.queryLength;
         float *l = m + int64_t(launch.batch) * launch.heads * launch.queryLength;
+        const int64_t elements = int64_t(launch.queryLength) * launch.valueHeadSize;
+        for (int64_t index = threadIdx.x; index < elements; index += floatThreads) O.row(0)[index] = 0;
         for (int row = threadIdx.x; row < launch.queryLength; row += floatThreads) m[row] = -INFINITY, l[row] = 0;
 
         for (int j = 0; j < (plan.keyLength + tile - 1) / tile; ++j) {
@@ -52,10 +54,9 @@ struct FlashAttention1Forward : FlashAttention1Tiles<D, (D > 128 ? 32 : 64)> {
         }
         __syncthreads();
         const Rows<T> output(launch.output, batch, head);
-        for (int64_t index = threadIdx.x; index < int64_t(launch.queryLength) * launch.valueHeadSize;
-             index += floatThreads) {
+        for (int64_t index = threadIdx.x; index < elements; index += floatThreads) {
             const int row = index / launch.valueHeadSize, d = index % launch.valueHeadSize;
-            output.row(row)[d] = Format<T>::narrow(l[row] == 0 ? 0 : O.row(row)[d]);
+            output.row(row)[d] = Format<T>::narrow(O.row(row)[d]);
         }
         float *lse = reinterpret_cast<float *>(launch.logSumExp) + int64_t(pair) * launch.queryLength;
         for (int row = threadIdx.x; row < launch.queryLength; row += floatThreads)
@@ -113,7 +114,7 @@ private:
                 const int column = Columns<columnsOfThread>::column(e);
                 if (column >= launch.valueHeadSize) continue;
                 float *target = O.row(row) + column;
-                *target = (kept[r] == 0 ? 0 : kept[r] * *target) + added[r] * PV[r][e];
+                *target = kept[r] * *target + added[r] * PV[r][e];
             }
         }
     }
