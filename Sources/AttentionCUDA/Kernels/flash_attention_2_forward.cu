@@ -24,8 +24,8 @@
 
 // Stages 2: K and V of the next tile come while this one is computed, one barrier a tile. Stages 1: V comes under
 // the scores (the first one with Q and K) and the next K under the softmax, two barriers a tile and half the shared
-// memory.
-template <typename T, int D, int QueryTile, int KeyTile, int Warps, int Stages>
+// memory. QueryStays: Q is read from shared memory once and stays in registers.
+template <typename T, int D, int QueryTile, int KeyTile, int Warps, int Stages, bool QueryStays = false>
 struct FlashAttention2Forward {
     static constexpr int threads = Warps * 32, queryTile = QueryTile, keyTile = KeyTile;
     static constexpr int rowTiles = QueryTile / Warps / 16;
@@ -66,17 +66,21 @@ struct FlashAttention2Forward {
         };
 
         copyTile<T, D, QueryTile, threads>(Qs, Q, rows.lower, rows.upper, launch.headSize, vectorised);
-        if (!tiles.isEmpty()) {
-            loadKeys(tiles.lower, 0);
-            if (Stages == 1) commitCopies();
-            loadValues(tiles.lower, 0);
-        }
+        if (QueryStays) commitCopies();
+        if (!tiles.isEmpty()) loadKeys(tiles.lower, 0);
+        if (Stages == 1) commitCopies();
+        if (!tiles.isEmpty()) loadValues(tiles.lower, 0);
         commitCopies();
 
+        if (QueryStays) {
+            waitForCopies<Stages == 1 ? 2 : 1>();
+            __syncthreads();
+        }
         if (launch.softmaxScaleLog2 < 0) {
             waitForCopies<0>();
             __syncthreads();
             negateTile(Qs, queryBytes);
+            if (QueryStays) __syncthreads();
         }
 
         const int warpRow = warp * rowTiles * 16;
@@ -85,6 +89,16 @@ struct FlashAttention2Forward {
         // A lane reads V, transposed, from the rows and halves from which it reads Q.
         const FragmentReader<D> V0 = Qi.advanced(Vs - Qs - SharedTile<D>::bytes(warpRow));
         Steps steps;
+        typename Steps::Query kept;
+        if (QueryStays)
+#pragma unroll
+            for (int k = 0; k < D / 16; ++k) loadOperands(kept[k], Qi, k);
+        auto scores = [&](const FragmentReader<D> &Kj) {
+            if constexpr (QueryStays)
+                steps.scores(kept, Kj);
+            else
+                steps.scores(Qi, Kj);
+        };
         steps.reset();
 
         for (int j = tiles.lower; j < tiles.upper; ++j) {
@@ -101,7 +115,7 @@ struct FlashAttention2Forward {
                 loadValues(j + 1, stage ^ 1);
             }
             commitCopies();
-            steps.scores(Qi, Stages == 2 ? K0.advanced(stage * keyBytes) : K0);
+            scores(Stages == 2 ? K0.advanced(stage * keyBytes) : K0);
             if (Stages == 1) {
                 waitForCopies<0>();
                 __syncthreads();
@@ -141,11 +155,11 @@ struct FlashAttention2Forward {
 //   D 128  128,  64, 4, 2: 384    128,  64, 4, 1: 377    128, 64, 8, 2: 289    128, 32, 4, 2: 364
 //   D 256   64,  64, 4, 1: 339    128,  64, 8, 2: 321    128, 64, 8, 1: 292     64, 32, 4, 2: 318
 #define FORWARD(format, T)                                                                                            \
-    FATTN_ENTRY(fattn_fa2_forward_##format##_d32, run, 2, FlashAttention2Forward<T, 32, 128, 128, 4, 2>)              \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d32, run, 2, FlashAttention2Forward<T, 32, 128, 128, 4, 2, true>)        \
     FATTN_ENTRY(fattn_fa2_forward_##format##_d64, run, 2, FlashAttention2Forward<T, 64, 128, 128, 4, 2>)              \
     FATTN_ENTRY(fattn_fa2_forward_##format##_d96, run, 2, FlashAttention2Forward<T, 96, 128, 64, 4, 2>)               \
     FATTN_ENTRY(fattn_fa2_forward_##format##_d128, run, 2, FlashAttention2Forward<T, 128, 128, 64, 4, 2>)             \
-    FATTN_ENTRY(fattn_fa2_forward_##format##_d192, run, 2, FlashAttention2Forward<T, 192, 64, 64, 4, 1>)              \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d192, run, 2, FlashAttention2Forward<T, 192, 64, 64, 4, 1, true>)        \
     FATTN_ENTRY(fattn_fa2_forward_##format##_d256, run, 2, FlashAttention2Forward<T, 256, 64, 64, 4, 1>)
 
 FORWARD(bf16, __nv_bfloat16)

@@ -45,10 +45,14 @@ struct ForwardTileSteps {
         }
     }
 
-    // S = Q Kᵀ. Q: [16 RowTiles][D], K: [KeyTile][D].
-    __device__ void scores(const FragmentReader<D> &Q, const FragmentReader<D> &K) {
+    // All of Q that a warp has, as left operands.
+    using Query = uint32_t[D / 16][RowTiles][4];
+
+    // S = Q Kᵀ. Q: [16 RowTiles][D], in shared memory or in registers; K: [KeyTile][D].
+    template <typename Q>
+    __device__ void scores(const Q &Qi, const FragmentReader<D> &K) {
         clear(S);
-        multiplyRows<T, D / 16>(S, Q, K);
+        multiplyRows<T, D / 16>(S, Qi, K);
     }
 
     // S = -inf where the row does not see the key. `visibleKeys` takes a row of the warp's.

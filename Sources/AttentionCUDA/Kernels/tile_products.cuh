@@ -17,6 +17,29 @@ __device__ inline void clear(float (&c)[Rows][Columns][4]) {
             for (int e = 0; e < 4; ++e) c[t][f][e] = 0;
 }
 
+// c += A Bᵀ over one step of 16 columns: A from registers, B [8 Fragments][…] by rows.
+template <typename T, int RowTiles, int Fragments, int Columns>
+__device__ inline void multiplyStep(
+    float (&c)[RowTiles][Fragments][4], const uint32_t (&a)[RowTiles][4], const FragmentReader<Columns> &B, int k) {
+#pragma unroll
+    for (int f = 0; f < Fragments; f += 2) {
+        uint32_t b[4];
+        loadMatrices(b, B.address(k, 8 * f));
+#pragma unroll
+        for (int t = 0; t < RowTiles; ++t) {
+            Format<T>::multiplyAdd(c[t][f], a[t], b[0], b[1]);
+            Format<T>::multiplyAdd(c[t][f + 1], a[t], b[2], b[3]);
+        }
+    }
+}
+
+// The left operands of one step of 16 columns, from 16 RowTiles rows.
+template <int RowTiles, int Columns>
+__device__ inline void loadOperands(uint32_t (&a)[RowTiles][4], const FragmentReader<Columns> &A, int k) {
+#pragma unroll
+    for (int t = 0; t < RowTiles; ++t) loadMatrices(a[t], A.address(k, 16 * t));
+}
+
 // c += A Bᵀ over Steps × 16 columns: A [16 RowTiles][…] and B [8 Fragments][…], both by rows.
 template <typename T, int Steps, int RowTiles, int Fragments, int Columns>
 __device__ inline void multiplyRows(
@@ -24,19 +47,17 @@ __device__ inline void multiplyRows(
 #pragma unroll
     for (int k = 0; k < Steps; ++k) {
         uint32_t a[RowTiles][4];
-#pragma unroll
-        for (int t = 0; t < RowTiles; ++t) loadMatrices(a[t], A.address(k, 16 * t));
-#pragma unroll
-        for (int f = 0; f < Fragments; f += 2) {
-            uint32_t b[4];
-            loadMatrices(b, B.address(k, 8 * f));
-#pragma unroll
-            for (int t = 0; t < RowTiles; ++t) {
-                Format<T>::multiplyAdd(c[t][f], a[t], b[0], b[1]);
-                Format<T>::multiplyAdd(c[t][f + 1], a[t], b[2], b[3]);
-            }
-        }
+        loadOperands(a, A, k);
+        multiplyStep<T>(c, a, B, k);
     }
+}
+
+// The same with all of A in registers.
+template <typename T, int Steps, int RowTiles, int Fragments, int Columns>
+__device__ inline void multiplyRows(
+    float (&c)[RowTiles][Fragments][4], const uint32_t (&a)[Steps][RowTiles][4], const FragmentReader<Columns> &B) {
+#pragma unroll
+    for (int k = 0; k < Steps; ++k) multiplyStep<T>(c, a[k], B, k);
 }
 
 // c += A B over Steps × 16 rows of B: A from registers, B [16 Steps][8 Fragments] read transposed.
@@ -65,8 +86,7 @@ __device__ inline void multiplyColumns(
 #pragma unroll
     for (int k = 0; k < Steps; ++k) {
         uint32_t a[RowTiles][4];
-#pragma unroll
-        for (int t = 0; t < RowTiles; ++t) loadMatrices(a[t], A.address(k, 16 * t));
+        loadOperands(a, A, k);
 #pragma unroll
         for (int f = 0; f < Fragments; f += 2) {
             uint32_t b[4];
