@@ -24,6 +24,8 @@ struct FlashAttention2ForwardF32 {
     static constexpr int threads = streamThreads, queryTile = QueryTile, keyTile = KeyTile;
     static constexpr int scoreFloats = KeyTile * scorePitch; // of a warp
     static constexpr int sharedBytes = (D * pitch + threads / 32 * scoreFloats + 2 * chunkFloats) * 4;
+    // Where a key tile is shorter than half of Br, or as long: under a causal mask the first half sees none of the last.
+    static constexpr bool halvesRows = rowsOfThread == 8 && 2 * KeyTile <= QueryTile;
     using Plan = TilePlan<QueryTile, KeyTile>;
     using Scores = float[rowsOfThread][KeysOfThread];
     using Product = float[rowsOfThread][columnsOfThread];
@@ -82,7 +84,9 @@ struct FlashAttention2ForwardF32 {
         load(tiles.lower, 0, keyChunks + valueChunks);
         const float *const Qr = Qi + Threads::row(0);
         // Pᵀ of this warp's rows, from this thread's first row on.
-        float *const Pr = P + threadIdx.x / 32 * scoreFloats + Threads::row(0) - Threads::warpRow();
+        float *const Pr = P + threadIdx.x / 32 * scoreFloats + Threads::rowOfWarp(0);
+        // The keys that the first half of the rows sees.
+        const int firstHalfSees = halvesRows ? plan.visibleKeys(rows.lower + QueryTile / 2 - 1).upper : INT_MAX;
         Product O;
         float m[rowsOfThread], l[rowsOfThread];
         clear(O);
@@ -92,12 +96,14 @@ struct FlashAttention2ForwardF32 {
 #pragma unroll 1
         for (int j = tiles.lower; j < tiles.upper; ++j) {
             const int chunks = chunksOf(j);
+            const bool halfHidden = firstHalfSees <= j * KeyTile;
             Scores S;
             clear(S);
 #pragma unroll 1
             for (int chunk = 0; chunk < keyChunks; ++chunk) {
                 const float *K = advance(j, chunk, chunks) + Threads::x() * keyPitch;
-                streamTT<Threads::rowStep(4), X, KeyChunk, pitch, keyPitch>(S, Qr + chunk * KeyChunk * pitch, K);
+                multiplyKeys<KeysOfThread>(
+                    S, Qr + chunk * KeyChunk * pitch, K, keyLimit() - j * KeyTile, halfHidden);
             }
             if (launch.softmaxScaleLog2 < 0) negate(S);
             if (!whole.contains(j)) maskTile(S, plan, rows.lower, j * KeyTile);
@@ -107,26 +113,53 @@ struct FlashAttention2ForwardF32 {
             for (int c = 0; c < KeysOfThread; ++c)
 #pragma unroll
                 for (int r = 0; r < rowsOfThread; r += 4)
-                    *reinterpret_cast<float4 *>(Pr + (Threads::x() + X * c) * scorePitch + Threads::rowStep(r)) =
+                    *reinterpret_cast<float4 *>(Pr + (Threads::x() + X * c) * scorePitch + r / 4 * Threads::stripRows) =
                         make_float4(S[r][c], S[r + 1][c], S[r + 2][c], S[r + 3][c]);
             __syncwarp();
 #pragma unroll 1
             for (int chunk = keyChunks; chunk < chunks; ++chunk) {
                 const float *V = advance(j, chunk, chunks) + Threads::x() * 4;
                 const float *Pk = Pr + (chunk - keyChunks) * ValueChunk * scorePitch;
-                streamTN<Threads::rowStep(4), 4 * X, ValueChunk, scorePitch, D>(O, Pk, V);
+                multiplyValues(O, Pk, V, halfHidden);
             }
         }
         waitForCopies<0>();
         if (launch.mask != TileMaskFull && __any_sync(~0u, mayHaveLeaked(O, l))) {
-            const int first = rows.lower + Threads::warpRow();
-            recomputeRows<float>(launch, order.pair, first, min(first + Threads::warpRows, rows.upper));
+            for (int s = 0; s < Threads::strips; ++s) {
+                const int first = rows.lower + Threads::strip(s);
+                recomputeRows<float>(launch, order.pair, first, min(first + Threads::stripRows, rows.upper));
+            }
             return;
         }
         finalize(launch, O, m, l, Rows<float>(launch.output, batch, head), order.pair, rows);
     }
 
 private:
+    // S += Q Kᵀ, over a chunk of K's columns. Of a tile that is much longer than Br, only the half which holds all keys
+    // that some row sees: the first so many of each thread. halfHidden: only the second half of the rows.
+    template <int Count>
+    __device__ static void multiplyKeys(Scores &S, const float *Q, const float *K, int seen, bool halfHidden) {
+        if constexpr (Count > 1 && Count * X > 2 * QueryTile) {
+            if (seen <= Count / 2 * X) return multiplyKeys<Count / 2>(S, Q, K, seen, halfHidden);
+        }
+        if constexpr (halvesRows) {
+            if (halfHidden)
+                return streamTT<Threads::stripStep, X, KeyChunk, pitch, keyPitch, Count>(
+                    secondHalf(S), Q + Threads::stripStep, K);
+        }
+        streamTT<Threads::stripStep, X, KeyChunk, pitch, keyPitch, Count>(S, Q, K);
+    }
+
+    // O += P V, over a chunk of keys.
+    __device__ static void multiplyValues(Product &O, const float *P, const float *V, bool halfHidden) {
+        if constexpr (halvesRows) {
+            if (halfHidden)
+                return streamTN<Threads::stripRows, 4 * X, ValueChunk, scorePitch, D>(
+                    secondHalf(O), P + Threads::stripRows, V);
+        }
+        streamTN<Threads::stripRows, 4 * X, ValueChunk, scorePitch, D>(O, P, V);
+    }
+
     // S = -S, for a negative scale.
     __device__ static void negate(Scores &S) {
 #pragma unroll
@@ -194,8 +227,16 @@ private:
             if (Threads::x() == 0) lse[row] = sum == 0 ? -INFINITY : (m[r] + log2f(sum)) * 0.6931471805599453f;
             float *target = output.row(row);
 #pragma unroll
-            for (int c = 0; c < columnsOfThread; ++c)
-                if (Threads::column(c) < launch.valueHeadSize) target[Threads::column(c)] = O[r][c] * inverse;
+            for (int c = 0; c < columnsOfThread; c += 4) {
+                float x[4];
+#pragma unroll
+                for (int q = 0; q < 4; ++q) x[q] = O[r][c + q] * inverse;
+                if (launch.vectorised) {
+                    if (Threads::column(c) < launch.valueHeadSize) storeFour(target + Threads::column(c), x);
+                } else {
+                    storeColumns(target, x, Threads::column(c), launch.valueHeadSize);
+                }
+            }
         }
     }
 };

@@ -20,6 +20,19 @@ __device__ inline void storeFour(float *target, const float (&x)[4]) {
     *reinterpret_cast<float4 *>(target) = make_float4(x[0], x[1], x[2], x[3]);
 }
 
+// Four neighbours to a row of a tensor, those of them that it has.
+__device__ inline void storeColumns(float *row, const float (&x)[4], int column, int size) {
+#pragma unroll
+    for (int q = 0; q < 4; ++q)
+        if (column + q < size) row[column + q] = x[q];
+}
+
+// The second half of a thread's eight rows of values.
+template <int Count>
+__device__ inline float (&secondHalf(float (&c)[8][Count]))[4][Count] {
+    return reinterpret_cast<float(&)[4][Count]>(c[4]);
+}
+
 // Groups of four neighbours, Step apart.
 template <int Step, int Groups>
 __device__ inline void loadGroups(float4 (&x)[Groups], const float *source) {
@@ -34,9 +47,9 @@ __device__ inline void assign(float4 (&x)[Groups], const float4 (&y)[Groups]) {
 }
 
 // c += A Bᵀ over K columns: A lies transposed and is read from this thread's first row on, in groups of four
-// RowGroupStep apart; B lies by rows, this thread's being X apart.
-template <int RowGroupStep, int X, int K, int PitchA, int PitchB, int Rows, int Count>
-__device__ inline void streamTT(float (&c)[Rows][Count], const float *A, const float *B) {
+// RowGroupStep apart; B lies by rows, this thread's being X apart. Only the first Count of a thread's rows of B.
+template <int RowGroupStep, int X, int K, int PitchA, int PitchB, int Count, int Rows, int All>
+__device__ inline void streamTT(float (&c)[Rows][All], const float *A, const float *B) {
     float4 a[Rows / 4], next[Rows / 4], b[Count];
     loadGroups<RowGroupStep>(a, A);
     loadGroups<X * PitchB>(b, B);

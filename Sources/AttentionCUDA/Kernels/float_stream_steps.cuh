@@ -32,16 +32,21 @@ struct LanePlace {
 };
 
 // How the threads of a forward block share out rows and columns: a warp holds whole rows, X threads a row, so that row
-// statistics and P stay within a warp.
+// statistics and P stay within a warp. Of eight rows that a thread has, four are in the first half of the block's and four
+// in the second, so that all warps have less to do where the first half sees no key.
 template <int X, int Rows>
 struct StreamThreads {
     static constexpr int rowsAtOnce = 32 / X, warpRows = rowsAtOnce * Rows, blockRows = streamThreads / 32 * warpRows;
+    static constexpr int strips = Rows / 4, stripRows = 4 * rowsAtOnce; // a warp's rows: so many strips of neighbours
 
     __device__ static int x() { return LanePlace<X>::x(); }
-    __device__ static int warpRow() { return threadIdx.x / 32 * warpRows; }
-    // A thread's r-th row in the block's tile, in groups of four neighbours; how far it is from the first.
-    __device__ static int row(int r) { return warpRow() + LanePlace<X>::y() * 4 + rowStep(r); }
-    __host__ __device__ static constexpr int rowStep(int r) { return r / 4 * (4 * rowsAtOnce) + r % 4; }
+    // The first row of a warp's strip in the block's tile.
+    __device__ static int strip(int s) { return s * stripStep + threadIdx.x / 32 * stripRows; }
+    // A thread's r-th row in the block's tile, in groups of four neighbours, and among its warp's.
+    __device__ static int row(int r) { return strip(r / 4) + LanePlace<X>::y() * 4 + r % 4; }
+    __device__ static int rowOfWarp(int r) { return r / 4 * stripRows + LanePlace<X>::y() * 4 + r % 4; }
+    // How far the next group of four is, in the block's tile.
+    static constexpr int stripStep = blockRows / strips;
     // The column of a thread's c-th value, in groups of four neighbours.
     __device__ static int column(int c) { return c / 4 * (4 * X) + x() * 4 + c % 4; }
 
