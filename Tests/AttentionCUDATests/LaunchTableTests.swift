@@ -99,12 +99,53 @@ import Testing
         #expect(step.pairsAtOnce(.full) == 1)
     }
 
+    @Test func headsOfAKernelThatReadsSlowly_areAllAtOnce() {
+        let long = (length: 1 << 16, heads: 24)
+        func pairs(_ format: KernelFormat, _ headSize: Int) -> Int {
+            problem(format: format, headSize: headSize, queryLength: long.length, keyLength: long.length)
+                .forwardSteps[0].pairsAtOnce(.causal)
+        }
+        #expect(pairs(.f32, 96) == long.heads)
+        #expect(pairs(.f32, 128) < long.heads)
+        #expect(pairs(.bf16, 64) < long.heads)
+    }
+
     @Test func grids_coverEveryTile() {
         let geometry = TileKernelGeometry(threads: 128, sharedBytes: 0, queryTile: 64, keyTile: 128)
         #expect(GridRule.queryTiles(rows: 65, heads: 3).grid(geometry) == Grid(6))
         #expect(GridRule.keyTiles(keys: 128, heads: 3).grid(geometry) == Grid(3))
         #expect(GridRule.rows(64, heads: 3).grid(geometry) == Grid(1, 3))
         #expect(GridRule.tiles(129, 1, heads: 2).grid(geometry) == Grid(2, 1, 2))
+    }
+
+    /// Tiles, visits of each; tiles shared out and parts.
+    @Test(arguments: [
+        (4096, 8, 4, 8), (2048, 16, 68, 16), (264, 16, 0, 1), (131, 16, 0, 1), (133, 1, 0, 1), (66, 4, 66, 2),
+        (0, 4, 0, 1),
+    ])
+    func lastTiles_areSharedOutWhereThatIsShorter(_ tiles: Int, _ visits: Int, _ left: Int, _ parts: Int) {
+        let shared = SharedTiles(tiles: tiles, visits: visits, processors: 132)
+        #expect(shared.tiles == left)
+        #expect(shared.parts == parts)
+        #expect(shared.moreBlocks == left * (parts - 1))
+    }
+
+    @Test func backwardInF32_sharesItsLastTilesWithoutAMask() throws {
+        let geometry = TileKernelGeometry(threads: 256, sharedBytes: 0, queryTile: 128, keyTile: 64)
+        func main(_ mask: AttentionMask, deterministic: Bool = false) throws -> GridRule {
+            var large = problem(
+                format: .f32, queryLength: 2048, keyLength: 2048, deterministic: deterministic)
+            large.mask = mask
+            let name = "fa2_backward_\(mask == .full && !deterministic ? "shared_" : "")f32_d64"
+            return try #require(large.backwardSteps.first { $0.name == name }).grid
+        }
+        // 3 batches of 2 heads, 32 tiles each: 60 are left, which 120 blocks take in half the time.
+        let shared = try main(.full).shared(geometry)
+        #expect(shared.tiles == 60)
+        #expect(shared.parts == 2)
+        #expect(try main(.full).grid(geometry) == Grid(192 + shared.moreBlocks))
+        #expect(try main(.causal).grid(geometry) == Grid(192))
+        #expect(try main(.full, deterministic: true).grid(geometry) == Grid(192))
     }
 
     @Test func parameters_sayWhenCopiesMayBeVectors() {

@@ -25,3 +25,21 @@ struct BlockOrder {
         pair = first + (within - rank * width);
     }
 };
+
+// What a block has of a tile where the last splitTiles of a launch are taken by `splits` blocks each.
+struct TileShare {
+    int block, part = -1; // the block's number with one block a tile; which part it has, all if negative
+
+    __device__ TileShare() : block(blockIdx.x) {}
+    __device__ TileShare(const AttentionLaunch &launch, int tiles) : block(blockIdx.x) {
+        const int first = tiles - launch.splitTiles, after = block - first;
+        if (after >= 0 && launch.splitTiles > 0) block = first + after / launch.splits, part = after % launch.splits;
+    }
+
+    // The part of the tiles that are visited.
+    __device__ TileRange of(TileRange all, int parts) const {
+        if (part < 0) return all;
+        const int count = all.upper - all.lower;
+        return {all.lower + count * part / parts, all.lower + count * (part + 1) / parts};
+    }
+};

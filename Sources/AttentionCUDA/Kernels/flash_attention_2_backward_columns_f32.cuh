@@ -35,9 +35,9 @@ private:
     __device__ float *base() const { return reinterpret_cast<float *>(launch.transposed); }
 };
 
-// Writes them. A block takes 32 rows of K and V or of Q and dO; grid: padded Nk / 32 · B · Hkv, and then padded
-// Nq / 32 · B · H.
-template <int D>
+// Writes them, and clears dK and dV where several blocks of the kernel after, of that KeyTile, add to them. A block takes
+// 32 rows of K and V or of Q and dO; grid: padded Nk / 32 · B · Hkv, and then padded Nq / 32 · B · H.
+template <int D, int KeyTile>
 struct BackwardColumns {
     static constexpr int threads = 256, tile = 32, pitch = tile + 1; // the odd pitch: all banks, both ways
     static constexpr int sharedBytes = 2 * tile * pitch * 4, queryTile = tile, keyTile = tile;
@@ -53,6 +53,12 @@ struct BackwardColumns {
                       columns.keys(pair, false) + first, columns.keyRows());
             transpose(launch, launch.value, batch, head, first, launch.keyLength, launch.valueHeadSize,
                       columns.keys(pair, true) + first, columns.keyRows());
+            const int tilesOfHead = (launch.keyLength + KeyTile - 1) / KeyTile;
+            const int tilesAfter = tilesOfHead * (launch.batch * launch.keyValueHeads - pair) - first / KeyTile;
+            if (tilesAfter <= launch.splitTiles) {
+                clear(Rows<float>(launch.keyGradient, batch, head), first, launch.keyLength, launch.headSize);
+                clear(Rows<float>(launch.valueGradient, batch, head), first, launch.keyLength, launch.valueHeadSize);
+            }
         } else {
             const int pair = (block - keyBlocks) / queryTiles, first = (block - keyBlocks) % queryTiles * tile;
             const int batch = pair / launch.heads, head = pair % launch.heads;
@@ -64,6 +70,12 @@ struct BackwardColumns {
     }
 
 private:
+    __device__ static void clear(const Rows<float> &rows, int first, int limit, int size) {
+#pragma unroll 1
+        for (int index = threadIdx.x; index < tile * size; index += threads)
+            if (first + index / size < limit) rows.row(first + index / size)[index % size] = 0;
+    }
+
     __device__ static void transpose(
         const AttentionLaunch &launch, const TileOperand &operand, int batch, int head, int first, int limit,
         int size, float *target, int64_t stride) {

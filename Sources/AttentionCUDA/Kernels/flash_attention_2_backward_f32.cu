@@ -16,6 +16,11 @@
 // transposed in device memory, in 5. some rows of dO and of Q, in 6. some of K. So a tile is as large as the registers
 // and P and dS in shared memory allow, at any head size, and most products are made of 8 × 8 values a thread. That a
 // thread keeps either dV or dK leaves it registers for reading the next operands while these are multiplied.
+//
+// The key tiles that are left when every processor has had as many as the others would take the time of whole ones,
+// most processors being idle. So without a mask the last splitTiles of all heads are taken by `splits` blocks each,
+// which share out the query tiles and add dK and dV in device memory; BackwardColumns clears them before. Under a mask
+// the last tiles are short. That is a kernel of its own (Shared): in one for both, the loops were up to 4 % slower.
 #include "block_order.cuh"
 #include "flash_attention_2_backward_columns_f32.cuh"
 #include "flash_attention_2_backward_passes_f32.cuh"
@@ -26,7 +31,7 @@
 
 // ScoreChunk: columns of a chunk of steps 3. and 4.; RowChunk: rows of a chunk of 5.; SumColumns and SumKeys: columns and
 // keys of a chunk of 6.
-template <int D, int QueryTile, int KeyTile, int ScoreChunk, int RowChunk, int SumColumns, int SumKeys>
+template <int D, int QueryTile, int KeyTile, int ScoreChunk, int RowChunk, int SumColumns, int SumKeys, bool Shared>
 struct FlashAttention2BackwardF32 {
     static constexpr int threads = 256, queryTile = QueryTile, keyTile = KeyTile;
     static constexpr int scoreRows = 8, scoreColumns = QueryTile * KeyTile / threads / scoreRows;
@@ -60,22 +65,26 @@ struct FlashAttention2BackwardF32 {
     float2 *const terms; // lse and delta of the query tile
     const int batch, keyHead, j;
     const Plan plan;
+    const TileShare share;
 
-    // Grid: key tiles × Hkv × B.
+    // Grid: key tiles × Hkv × B, the last splitTiles of them as often as `splits` says.
     __device__ static void run(const AttentionLaunch &launch) {
         extern __shared__ __align__(1024) unsigned char bytes[];
-        const BlockOrder order(launch, (launch.keyLength + KeyTile - 1) / KeyTile, launch.batch * launch.keyValueHeads);
-        FlashAttention2BackwardF32(launch, reinterpret_cast<float *>(bytes), order).run();
+        const int keyTiles = (launch.keyLength + KeyTile - 1) / KeyTile, pairs = launch.batch * launch.keyValueHeads;
+        const TileShare share = Shared ? TileShare(launch, keyTiles * pairs) : TileShare();
+        const BlockOrder order(launch, keyTiles, pairs, share.block);
+        FlashAttention2BackwardF32(launch, reinterpret_cast<float *>(bytes), order, share).run();
     }
 
 private:
-    __device__ FlashAttention2BackwardF32(const AttentionLaunch &launch, float *memory, const BlockOrder &order)
+    __device__ FlashAttention2BackwardF32(
+        const AttentionLaunch &launch, float *memory, const BlockOrder &order, const TileShare &share)
         : launch(launch), P(memory), dS(P + QueryTile * scorePitch), ring(dS + QueryTile * scorePitch),
           terms(reinterpret_cast<float2 *>(ring + 2 * chunkFloats)), batch(order.pair / launch.keyValueHeads),
-          keyHead(order.pair % launch.keyValueHeads), j(order.rank), plan(launch, batch) {}
+          keyHead(order.pair % launch.keyValueHeads), j(order.rank), plan(launch, batch), share(share) {}
 
     __device__ void run() {
-        const TileRange tiles = plan.queryTiles(j);
+        const TileRange tiles = share.of(plan.queryTiles(j), launch.splits);
         const int steps = firstSum + (launch.gradientSum ? sumSteps : 0);
         Gradient gradient; // dV or dK
         clear(gradient);
@@ -296,7 +305,9 @@ private:
         }
     }
 
+    // Writes dV or dK, or adds to it what other blocks have parts of.
     __device__ void store(const Gradient &sum, const TileOperand &gradient, int size, float factor) const {
+        if constexpr (Shared) return storeShared(sum, gradient, size, factor);
         const Rows<float> rows(gradient, batch, keyHead);
 #pragma unroll
         for (int r = 0; r < gradientRows; ++r) {
@@ -308,6 +319,28 @@ private:
                 if (GradientThreads::column(c) < size) target[GradientThreads::column(c)] = sum[r][c] * factor;
         }
     }
+    __device__ void storeShared(const Gradient &sum, const TileOperand &gradient, int size, float factor) const {
+        const Rows<float> rows(gradient, batch, keyHead);
+#pragma unroll
+        for (int r = 0; r < gradientRows; ++r) {
+            const int key = j * KeyTile + GradientThreads::row(r);
+            if (key >= launch.keyLength) continue;
+#pragma unroll
+            for (int c = 0; c < gradientColumns; c += 4) {
+                const int column = GradientThreads::column(c);
+                float *target = rows.row(key) + column;
+                if (share.part < 0) {
+#pragma unroll
+                    for (int q = 0; q < 4; ++q)
+                        if (column + q < size) target[q] = sum[r][c + q] * factor;
+                } else {
+#pragma unroll
+                    for (int q = 0; q < 4; ++q)
+                        if (column + q < size) atomicAdd(target + q, sum[r][c + q] * factor);
+                }
+            }
+        }
+    }
 };
 
 template <int D>
@@ -315,12 +348,15 @@ using Passes = LargestThatFits<FlashAttention2BackwardPassesF32<D, 64>, FlashAtt
 
 // The tiles and chunks of FlashAttention2BackwardF32, and smaller ones where a block has less shared memory.
 #define BACKWARD(D, LARGE, SMALL)                                                                                     \
-    using Backward##D = LargestThatFits<FlashAttention2BackwardF32<D, LARGE>, FlashAttention2BackwardF32<D, SMALL>>;   \
-    FATTN_ENTRY(fattn_fa2_backward_f32_d##D, run, 1, Backward##D)                                                     \
+    template <bool Shared>                                                                                            \
+    using Backward##D = LargestThatFits<                                                                              \
+        FlashAttention2BackwardF32<D, LARGE, Shared>, FlashAttention2BackwardF32<D, SMALL, Shared>>;                  \
+    FATTN_ENTRY(fattn_fa2_backward_f32_d##D, run, 1, Backward##D<false>)                                              \
+    FATTN_ENTRY(fattn_fa2_backward_shared_f32_d##D, run, 1, Backward##D<true>)                                        \
     FATTN_ENTRY(fattn_fa2_backward_small_f32_d##D, run, 1, Passes<D>)                                                 \
     FATTN_ENTRY(fattn_fa2_backward_query_f32_d##D, runQuery, 1, Passes<D>)                                            \
     FATTN_ENTRY(fattn_fa2_backward_prepare_f32_d##D, run, 1, BackwardPrepare<float, D>)                               \
-    FATTN_ENTRY(fattn_fa2_backward_prepare_columns_f32_d##D, run, 1, BackwardColumns<D>)
+    FATTN_ENTRY(fattn_fa2_backward_prepare_columns_f32_d##D, run, 1, BackwardColumns<D, Backward##D<true>::keyTile>)
 #define TILES(...) __VA_ARGS__
 
 BACKWARD(32, TILES(128, 128, 32, 128, 32, 128), TILES(64, 128, 32, 64, 32, 128))

@@ -36,7 +36,8 @@ extension LaunchProblem {
                 step(
                     "fa2_forward_\(isSmall(.forward) ? "small_" : "")\(bucketName)",
                     isF32 ? .flashAttention2ForwardF32 : .flashAttention2Forward,
-                    .queryTiles(rows: s.queryLength, heads: heads), pairs: heads, pairBytes: keyBytes)
+                    .queryTiles(rows: s.queryLength, heads: heads), pairs: heads,
+                    pairBytes: readsSlowly ? 0 : keyBytes)
             ]
         }
     }
@@ -83,7 +84,7 @@ extension LaunchProblem {
         case .flashAttention2:
             let module: KernelModule = isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward
             let main = step(
-                "fa2_backward_\(bucketName)", module, .keyTiles(keys: s.keyLength, heads: keyHeads),
+                "fa2_backward_\(sharesTiles ? "shared_" : "")\(bucketName)", module, keyTiles,
                 pairs: keyHeads, pairBytes: queryBytes)
             let first = readsColumns ? [prepare, columns] : [prepare]
             if sumsInPlace { return first + [main] }
@@ -95,6 +96,15 @@ extension LaunchProblem {
                 : step("fa2_backward_finish_\(bucketName)", module, .rows(paddedRows, heads: heads))
             return first + [main, query]
         }
+    }
+
+    /// Whether FlashAttention-2's backward kernel shares out its last tiles: where it adds in device memory
+    /// anyway, and all tiles are equally long.
+    private var sharesTiles: Bool { sumsInPlace && mask == .full }
+    private var keyTiles: GridRule {
+        guard sharesTiles else { return .keyTiles(keys: shape.keyLength, heads: keyHeads) }
+        return .sharedKeyTiles(
+            keys: shape.keyLength, heads: keyHeads, rows: shape.queryLength, processors: multiprocessorCount)
     }
 
     /// lse and delta of every row, and dQ's sum cleared where there is one.
@@ -113,6 +123,9 @@ extension LaunchProblem {
             .keyAndQueryTiles(keys: lengths.keys, keyHeads: keyHeads, rows: lengths.queries, heads: heads))
     }
 
+    /// Whether a forward kernel reads K and V so slowly that they need not stay in the cache: in F32 a tile of
+    /// 128 rows, at head sizes up to 96, takes 0.7 TB/s at the speed that it has on an H100.
+    private var readsSlowly: Bool { isF32 && bucket ?? 0 <= 96 }
     /// What all query tiles of one head read.
     private var keyBytes: Int {
         shape.keyLength * (shape.headSize + shape.valueHeadSize) * format.byteCount / max(shape.groupSize, 1)

@@ -34,7 +34,7 @@ package struct LaunchProblem: Hashable, Sendable {
     package var deterministic: Bool
     /// Ranges that the keys are split into when decoding; 1 does not split.
     package var splits: Int
-    private let multiprocessorCount: Int
+    let multiprocessorCount: Int
 
     /// - Parameters:
     ///   - multiprocessorCount: of the device, which decides how far keys are split and which problems are
@@ -149,6 +149,8 @@ package enum GridRule: Hashable, Sendable {
     case queryTiles(rows: Int, heads: Int)
     /// One block a tile of so many keys, times heads, in one dimension.
     case keyTiles(keys: Int, heads: Int)
+    /// The same, but the last tiles' visits to the query tiles are shared out as `SharedTiles` says.
+    case sharedKeyTiles(keys: Int, heads: Int, rows: Int, processors: Int)
     /// Blocks by key tiles and, after them, by query tiles.
     case keyAndQueryTiles(keys: Int, keyHeads: Int, rows: Int, heads: Int)
     /// Query tiles by heads.
@@ -158,10 +160,11 @@ package enum GridRule: Hashable, Sendable {
     case fixed(Grid)
 
     package func grid(_ geometry: TileKernelGeometry) -> Grid {
-        func count(_ size: Int, _ tile: Int32) -> Int { (size + Int(tile) - 1) / Int(tile) }
-        return switch self {
+        switch self {
         case .queryTiles(let rows, let heads): Grid(count(rows, geometry.queryTile) * heads)
         case .keyTiles(let keys, let heads): Grid(count(keys, geometry.keyTile) * heads)
+        case .sharedKeyTiles(let keys, let heads, _, _):
+            Grid(count(keys, geometry.keyTile) * heads + shared(geometry).moreBlocks)
         case .keyAndQueryTiles(let keys, let keyHeads, let rows, let heads):
             Grid(count(keys, geometry.keyTile) * keyHeads + count(rows, geometry.queryTile) * heads)
         case .rows(let rows, let heads): Grid(count(rows, geometry.queryTile), heads)
@@ -170,4 +173,39 @@ package enum GridRule: Hashable, Sendable {
         case .fixed(let grid): grid
         }
     }
+    /// Which tiles are shared out; none by most rules.
+    package func shared(_ geometry: TileKernelGeometry) -> SharedTiles {
+        guard case .sharedKeyTiles(let keys, let heads, let rows, let processors) = self else {
+            return SharedTiles()
+        }
+        return SharedTiles(
+            tiles: count(keys, geometry.keyTile) * heads, visits: count(rows, geometry.queryTile),
+            processors: processors)
+    }
+
+    private func count(_ size: Int, _ tile: Int32) -> Int { (size + Int(tile) - 1) / Int(tile) }
+}
+
+/// Tiles that are left when every processor has had as many whole ones as the others, and how many blocks
+/// share each: otherwise the last few would take the time of whole tiles, most processors being idle.
+package struct SharedTiles: Hashable, Sendable {
+    package private(set) var tiles = 0, parts = 1
+
+    package init() {}
+
+    /// - Parameters:
+    ///   - tiles: of the launch, equally long; one a processor at a time.
+    ///   - visits: that a tile makes, which its parts share.
+    package init(tiles: Int, visits: Int, processors: Int) {
+        let left = tiles % max(processors, 1)
+        guard left > 0, visits > 1 else { return }
+        func ceiling(_ a: Int, _ b: Int) -> Int { (a + b - 1) / b }
+        // How long they take, in visits.
+        func time(_ parts: Int) -> Int { ceiling(left * parts, processors) * ceiling(visits, parts) }
+        let best = (1...visits).min { time($0) < time($1) } ?? 1
+        if best > 1 { (self.tiles, parts) = (left, best) }
+    }
+
+    /// Blocks beside those of one a tile.
+    package var moreBlocks: Int { tiles * (parts - 1) }
 }
