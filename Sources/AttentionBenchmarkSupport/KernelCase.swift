@@ -62,7 +62,7 @@ struct KernelCases {
     }
 
     /// A row length of a destination that the kernel writes in whole panels.
-    func padded(_ n: Int) -> Int { (n + table.panelWidth - 1) / table.panelWidth * table.panelWidth }
+    func padded(_ n: Int) -> Int { n.roundedUp(toMultipleOf: table.panelWidth) }
 
     /// - Parameters:
     ///   - k: the inner length, in what the table counts it in.

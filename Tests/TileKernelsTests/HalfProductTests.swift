@@ -59,7 +59,7 @@ struct HalfProductTests {
             m, n, k, Q.memory, k + 1, widened.memory, k, expected.memory, n, widened.memory, 4 * k, 4 * k)
         #expect(equal(S, expected) && S.isUntouched(), "m \(m) n \(n) k \(k)")
 
-        let whole = (m + table.lanes - 1) / table.lanes * table.lanes
+        let whole = m.roundedUp(toMultipleOf: table.lanes)
         let (St, transposed) = (
             Matrix<Float>(n, m, stride: whole + 1, reach: whole), Matrix<Float>(n, m, stride: whole, reach: whole)
         )

@@ -54,7 +54,7 @@ final class Matrix<Scalar: TestScalar> {
         let size = MemoryLayout<Scalar>.size
         let count = rows == 0 ? 0 : (rows - 1) * stride + (reach ?? columns)
         let page = Int(sysconf(Int32(_SC_PAGESIZE)))
-        let usable = max((count * size + page - 1) / page * page, page)
+        let usable = max((count * size).roundedUp(toMultipleOf: page), page)
         byteCount = usable + page
         guard let mapped = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
             mapped != MAP_FAILED, mprotect(mapped + usable, page, PROT_NONE) == 0

@@ -29,7 +29,7 @@ struct PassingProductTests {
     private func scores<S: TestScalar>(
         _ table: TileKernelTable, _ m: Int, _ n: Int, _ k: Int, _ A: Matrix<S>, _ B: Matrix<S>
     ) {
-        let whole = (n + table.lanes - 1) / table.lanes * table.lanes
+        let whole = n.roundedUp(toMultipleOf: table.lanes)
         let panels = Matrix<S>(1, table.packedCount(rows: n, depth: k))
         let scratch = Matrix<S>(1, table.gemmScratch(depth: k))
         table.packTransposed(n, k, B.memory, B.stride, panels.memory)

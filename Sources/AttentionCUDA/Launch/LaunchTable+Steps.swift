@@ -24,7 +24,7 @@ extension LaunchProblem {
         case .flashAttention1:
             return [step("fa1_forward_\(bucketName)", .flashAttention1Forward, .fixed(Grid(heads)))]
         case .flashAttention2 where splitsKeys:
-            let rowTiles = (s.queryLength * s.groupSize + 15) / 16
+            let rowTiles = TilePlan.tiles(s.queryLength * s.groupSize, of: 16)
             return [
                 step(
                     "split_forward_\(bucketName)", .splitKeysForward,
