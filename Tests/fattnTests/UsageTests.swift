@@ -48,6 +48,28 @@ import Testing
         }
     }
 
+    /// Through a symbolic link, a relative path and a link to what is not there yet as well.
+    @Test(arguments: [
+        ["bench", "--input", "in", "--json", "in"], ["bench", "--input", "in", "--csv", "./in"],
+        ["bench", "--input", "link", "--json", "in"], ["bench", "--json", "link", "--input", "in"],
+        ["bench", "--json", "later", "--csv", "new"], ["bench", "--csv", "none", "--input", "none"],
+    ])
+    func resultInPlaceOfAnotherFile_isRefusedAndLeavesIt(_ arguments: [String]) throws {
+        let tool = try CommandLineTool()
+        let sample = try Data(contentsOf: URL(fileURLWithPath: CommandLineTool.sample))
+        try sample.write(to: URL(fileURLWithPath: tool.path("in")))
+        for (link, destination) in [("link", "in"), ("later", "new")] {
+            try FileManager.default.createSymbolicLink(
+                atPath: tool.path(link), withDestinationPath: destination)
+        }
+        let before = tool.fileNames
+        let outcome = try tool.run(arguments)
+        let options = arguments.filter { $0.hasPrefix("--") }
+        #expect(outcome.isFailure(64, saying: "expected another file", options[0], options[1]), "\(outcome)")
+        #expect(tool.fileNames == before && outcome.output.isEmpty)
+        #expect(FileManager.default.contents(atPath: tool.path("in")) == sample)
+    }
+
     @Test(
         .enabled(if: (try? MachineInfo.cudaDevices()) == nil, "a GPU is here"),
         arguments: [["run", "in", "--output", "out"], ["bench"], ["verify"]])

@@ -91,9 +91,7 @@ struct BenchCommand: ParsableCommand {
             throw CommandError.usage(
                 "--shape: expected none beside --input, whose tensors have one, got some")
         }
-        if let json, let csv, try AtomicFile.areSame(json, csv) {
-            throw CommandError.usage("--csv: expected another file than that of --json, got '\(csv)'")
-        }
+        try checkFiles(read: ["--input": input], written: ["--json": json, "--csv": csv])
     }
 
     /// The providers asked for, or those that are there.
