@@ -1,7 +1,8 @@
 /// A dense tensor `[B, H, N, D]` in memory of its own.
 ///
-/// A large one that is made of zeros asks the system for large pages, through which it is read faster; elements
-/// that are brought along stay where they are. Copies share their elements until one of them changes.
+/// A large one that is made of zeros asks the system for large pages, through which it is read faster;
+/// elements that are brought along stay where they are. Copies share their elements until one of them
+/// changes.
 public struct Tensor<Element: AttentionElement>: Sendable {
     /// The sizes.
     public let extents: TensorExtents
