@@ -13,7 +13,7 @@ package enum KernelFormat: String, Hashable, Sendable {
         case is Float.Type: self = .f32
         case is BFloat16.Type: self = .bf16
         default:
-            #if !(os(macOS) && arch(x86_64))
+            #if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
             guard element is Float16.Type else { return nil }
             self = .f16
             #else
