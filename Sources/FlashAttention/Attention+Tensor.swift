@@ -168,7 +168,7 @@ extension AttentionGradients {
 }
 
 /// `withUnsafeBufferPointer` with a typed error.
-func withBuffer<T>(
+package func withBuffer<T>(
     _ array: [T], _ body: (UnsafeBufferPointer<T>) throws(AttentionError) -> Void
 ) throws(AttentionError) {
     var failure: AttentionError?

@@ -82,6 +82,13 @@ import Testing
         #expect(outcome.isFailure(69, saying: "--device", "cuda"), "\(outcome)")
     }
 
+    @Test(.enabled(if: (try? MachineInfo.cudaDevices()) == nil, "a GPU is here"))
+    func caseOfCudaWithoutAGPU_is69() throws {
+        let name = "forward/f32/fa2/simd/generic/1,1,1,1,1,1,1/cuda"
+        let outcome = try CommandLineTool().run("verify", "--case", name)
+        #expect(outcome.isFailure(69, saying: "CUDA"), "\(outcome)")
+    }
+
     @Test func kernelsOfAnUnknownName_areWrongUsage() throws {
         let outcome = try CommandLineTool().run("info", environment: ["FATTN_KERNELS": "mmx"])
         #expect(outcome.isFailure(64, saying: "FATTN_KERNELS", "mmx", "generic"), "\(outcome)")
@@ -100,6 +107,9 @@ import Testing
             let outcome = try CommandLineTool().run(arguments, environment: ["FATTN_KERNELS": foreign])
             #expect(outcome.isFailure(69, saying: foreign), "\(outcome)")
         }
+        let name = "forward/f32/fa2/simd/\(foreign)/1,1,1,1,1,1,1"
+        let outcome = try CommandLineTool().run("verify", "--case", name)
+        #expect(outcome.isFailure(69, saying: foreign), "\(outcome)")
     }
 
     @Test func genericKernels_areUsedWhenForced() throws {
