@@ -40,8 +40,7 @@ struct NaiveScoresGradient : NaiveTiles {
             launch.valueHeadSize);
         const float *P = scores(launch.scores, launch, pair);
         float *dS = scores(launch.scoresGradient, launch, pair);
-        const int64_t paddedRows =
-            (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
+        const int64_t paddedRows = paddedRowCount(launch);
         const float2 *terms = reinterpret_cast<const float2 *>(launch.rowTerms) + pair * paddedRows;
 #pragma unroll
         for (int r = 0; r < 4; ++r) {

@@ -153,8 +153,8 @@ private:
     }
     // The lse and delta of a head's rows.
     __device__ static const float2 *terms(const AttentionLaunch &launch, int batch, int head) {
-        const int paddedRows = (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
-        return reinterpret_cast<const float2 *>(launch.rowTerms) + rowIndex(launch, batch, head, paddedRows);
+        return reinterpret_cast<const float2 *>(launch.rowTerms) +
+               rowIndex(launch, batch, head, paddedRowCount(launch));
     }
 };
 

@@ -81,4 +81,11 @@ typedef struct {
     int32_t keyTile;     // Bc, 0 where the kernel has no key tiles
 } TileKernelGeometry;
 
+#ifdef __CUDACC__
+// Nr
+__device__ inline int paddedRowCount(const AttentionLaunch &launch) {
+    return (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
+}
+#endif
+
 #endif
