@@ -164,7 +164,8 @@ private final class Operands<Element: AttentionElement> {
     private func withKeyLengths(
         _ body: (UnsafeBufferPointer<Int32>?) throws(AttentionError) -> Void
     ) throws(AttentionError) {
-        if let keyLengths { try withBuffer(keyLengths, body) } else { try body(nil) }
+        guard let keyLengths else { return try body(nil) }
+        try keyLengths.withUnsafeBufferPointer { lengths throws(AttentionError) in try body(lengths) }
     }
 }
 
