@@ -62,7 +62,7 @@ struct KernelCases {
     }
 
     /// A row length of a destination that the kernel writes in whole panels.
-    func padded(_ n: Int) -> Int { (n + table.panelWidth - 1) / table.panelWidth * table.panelWidth }
+    func padded(_ n: Int) -> Int { n.roundedUp(toMultipleOf: table.panelWidth) }
 
     /// - Parameters:
     ///   - k: the inner length, in what the table counts it in.
@@ -93,10 +93,12 @@ struct KernelCases {
                 products.gemmPacked(keys, many, depth, $0.A, depth, $0.B, $0.C, width, $0.scratch, $0.A, 0, 0)
             },
             product("passing.gemmNN", few, D, pairs, perEntry: unit) {
-                products.gemmNN(few, D, pairs, $0.A, pairs, $0.B, D, $0.C, D, $0.halves, $0.scratch, $0.B, 0, 0)
+                products.gemmNN(
+                    few, D, pairs, $0.A, pairs, $0.B, D, $0.C, D, $0.halves, $0.scratch, $0.B, 0, 0)
             },
             product("passing.gemmTN", many, D, pairs, perEntry: unit) {
-                products.gemmTN(many, D, pairs, $0.A, many, $0.B, D, $0.C, D, $0.halves, $0.scratch, $0.B, 0, 0)
+                products.gemmTN(
+                    many, D, pairs, $0.A, many, $0.B, D, $0.C, D, $0.halves, $0.scratch, $0.B, 0, 0)
             },
         ]
     }

@@ -21,7 +21,7 @@ package final class KernelOperands {
     /// - Throws: `AttentionError.outOfMemory`
     init(_ kernelCase: KernelCase) throws(AttentionError) {
         let (m, n, k, width) = (kernelCase.m, kernelCase.n, kernelCase.k, kernelCase.panelWidth)
-        func padded(_ count: Int) -> Int { (count + width - 1) / width * width }
+        func padded(_ count: Int) -> Int { count.roundedUp(toMultipleOf: width) }
         let matrix = padded(m) * max(padded(n), padded(k)) + padded(n) * padded(k)
         let sizes =
             [matrix, matrix, matrix, kernelCase.scratch] + Array(repeating: padded(max(m, n)), count: 3)

@@ -1,5 +1,4 @@
 import AttentionCore
-import CProcessor
 
 /// Attention on the CPU: one planned problem, with working memory kept from call to call.
 package final class CPUAttention<Element: CPUElement>: AttentionBackend {
@@ -14,7 +13,7 @@ package final class CPUAttention<Element: CPUElement>: AttentionBackend {
         let gemm = options.gemm ?? .simd
         let blas: BLAS? = if gemm == .openblas { try BLAS.shared() } else { nil }
         let team = try ThreadTeam(options.parallelRuntime)
-        let threads = options.threads ?? Int(processor_count())
+        let threads = options.threads ?? Machine.processorCount
         let scale = options.softmaxScale ?? 1 / Double(shape.headSize).squareRoot()
         func context(_ pass: AttentionPass) -> CPUContext {
             let tiles = TileTuning.sizes(

@@ -30,7 +30,7 @@ final class HostCall<Element: AttentionElement> {
     func copyIn(_ tensor: TensorView<Element>) throws(AttentionError) -> DeviceTensorView {
         let (memory, view) = try make(tensor.extents)
         let staging = try stage(memory.byteCount)
-        tensor.copyRows(to: staging.bindMemory(to: Element.self))
+        MutableTensorView(staging.bindMemory(to: Element.self), extents: tensor.extents).copyRows(of: tensor)
         try stream.copy(UnsafeRawBufferPointer(staging), to: memory)
         return view
     }
@@ -68,7 +68,7 @@ final class HostCall<Element: AttentionElement> {
         _ memory: DeviceMemory, to tensor: MutableTensorView<Element>
     ) throws(AttentionError) -> () -> Void {
         let staging = try copyOut(memory, count: tensor.extents.count, as: Element.self)
-        return { tensor.copyRows(from: staging) }
+        return { tensor.copyRows(of: TensorView(staging, extents: tensor.extents)) }
     }
 
     private func stage(_ bytes: Int) throws(AttentionError) -> UnsafeMutableRawBufferPointer {
@@ -76,35 +76,5 @@ final class HostCall<Element: AttentionElement> {
         memory.use(on: stream)
         pinned.append(memory)
         return memory.bytes
-    }
-}
-
-extension TensorView {
-    /// Copies the rows, one after the other in the order `[B, H, N, D]`, to dense memory of as many elements.
-    package func copyRows(to target: UnsafeMutableBufferPointer<Element>) {
-        guard extents.count > 0, var next = target.baseAddress else { return }
-        for b in 0..<extents.batch {
-            for h in 0..<extents.heads {
-                for n in 0..<extents.length {
-                    next.update(from: row(b, h, n), count: extents.size)
-                    next += extents.size
-                }
-            }
-        }
-    }
-}
-
-extension MutableTensorView {
-    /// Copies rows that lie densely in the order `[B, H, N, D]` to where they belong.
-    package func copyRows(from source: UnsafeBufferPointer<Element>) {
-        guard extents.count > 0, var next = source.baseAddress else { return }
-        for b in 0..<extents.batch {
-            for h in 0..<extents.heads {
-                for n in 0..<extents.length {
-                    row(b, h, n).update(from: next, count: extents.size)
-                    next += extents.size
-                }
-            }
-        }
     }
 }

@@ -47,7 +47,8 @@ static const char *const names[] = {
 };
 
 _Static_assert(
-    sizeof(CUDADriverFunctions) == sizeof(names) / sizeof(names[0]) * sizeof(void *), "one name for each function");
+    sizeof(CUDADriverFunctions) == sizeof(names) / sizeof(names[0]) * sizeof(void *),
+    "one name for each function");
 
 const char *cuda_driver_open(CUDADriverFunctions *functions) {
     void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);

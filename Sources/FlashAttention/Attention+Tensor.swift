@@ -67,12 +67,9 @@ extension Attention {
             try query.withView { q throws(AttentionError) in
                 try key.withView { k throws(AttentionError) in
                     try value.withView { v throws(AttentionError) in
-                        try result.output.withMutableView { o throws(AttentionError) in
-                            try withMutableBuffer(&result.logSumExp) { lse throws(AttentionError) in
-                                try self.forward(
-                                    query: q, key: k, value: v, output: o, logSumExp: lse,
-                                    keyLengths: lengths)
-                            }
+                        try result.withMutableViews { o, lse throws(AttentionError) in
+                            try self.forward(
+                                query: q, key: k, value: v, output: o, logSumExp: lse, keyLengths: lengths)
                         }
                     }
                 }
@@ -126,7 +123,7 @@ extension Attention {
                     try value.withView { v throws(AttentionError) in
                         try forward.output.withView { o throws(AttentionError) in
                             try outputGradient.withView { dO throws(AttentionError) in
-                                try withBuffer(forward.logSumExp) { lse throws(AttentionError) in
+                                try forward.logSumExp.withUnsafeBufferPointer { lse throws(AttentionError) in
                                     try result.withMutableViews { dQ, dK, dV throws(AttentionError) in
                                         try self.backward(
                                             query: q, key: k, value: v, output: o, logSumExp: lse,
@@ -150,7 +147,19 @@ extension Attention {
             throw .invalidKeyLengths(
                 expected: "lengths from 0 to Nk = \(shape.keyLength)", got: "\(length)")
         }
-        try withBuffer(lengths.map { Int32(truncatingIfNeeded: $0) }, body)
+        try lengths.map { Int32(truncatingIfNeeded: $0) }
+            .withUnsafeBufferPointer { lengths throws(AttentionError) in try body(lengths) }
+    }
+}
+
+extension AttentionOutput {
+    fileprivate mutating func withMutableViews(
+        _ body: (MutableTensorView<Element>, UnsafeMutableBufferPointer<Double>)
+            throws(AttentionError) -> Void
+    ) throws(AttentionError) {
+        try output.withMutableView { o throws(AttentionError) in
+            try logSumExp.withUnsafeMutableBufferPointer { lse throws(AttentionError) in try body(o, lse) }
+        }
     }
 }
 
@@ -165,26 +174,4 @@ extension AttentionGradients {
             }
         }
     }
-}
-
-/// `withUnsafeBufferPointer` with a typed error.
-func withBuffer<T>(
-    _ array: [T], _ body: (UnsafeBufferPointer<T>) throws(AttentionError) -> Void
-) throws(AttentionError) {
-    var failure: AttentionError?
-    array.withUnsafeBufferPointer { memory in
-        do throws(AttentionError) { try body(memory) } catch { failure = error }
-    }
-    if let failure { throw failure }
-}
-
-/// `withUnsafeMutableBufferPointer` with a typed error.
-func withMutableBuffer<T>(
-    _ array: inout [T], _ body: (UnsafeMutableBufferPointer<T>) throws(AttentionError) -> Void
-) throws(AttentionError) {
-    var failure: AttentionError?
-    array.withUnsafeMutableBufferPointer { memory in
-        do throws(AttentionError) { try body(memory) } catch { failure = error }
-    }
-    if let failure { throw failure }
 }

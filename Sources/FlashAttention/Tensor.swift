@@ -1,7 +1,8 @@
 /// A dense tensor `[B, H, N, D]` in memory of its own.
 ///
-/// A large one that is made of zeros asks the system for large pages, through which it is read faster; elements
-/// that are brought along stay where they are. Copies share their elements until one of them changes.
+/// A large one that is made of zeros asks the system for large pages, through which it is read faster;
+/// elements that are brought along stay where they are. Copies share their elements until one of them
+/// changes.
 public struct Tensor<Element: AttentionElement>: Sendable {
     /// The sizes.
     public let extents: TensorExtents
@@ -49,15 +50,9 @@ public struct Tensor<Element: AttentionElement>: Sendable {
     public func withView<Result, Failure: Error>(
         _ body: (TensorView<Element>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        var outcome: Swift.Result<Result, Failure>?
-        elements.withUnsafeBufferPointer { memory in
-            do throws(Failure) {
-                outcome = .success(try body(TensorView(memory, extents: extents, layout: layout)))
-            } catch {
-                outcome = .failure(error)
-            }
+        try elements.withUnsafeBufferPointer { memory throws(Failure) in
+            try body(TensorView(memory, extents: extents, layout: layout))
         }
-        return try outcome.unsafelyUnwrapped.get()
     }
 
     /// Gives the body a view through which it may write the elements, valid until it returns.
@@ -65,15 +60,9 @@ public struct Tensor<Element: AttentionElement>: Sendable {
         _ body: (MutableTensorView<Element>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         let (extents, layout) = (extents, layout)
-        var outcome: Swift.Result<Result, Failure>?
-        elements.withUnsafeMutableBufferPointer { memory in
-            do throws(Failure) {
-                outcome = .success(try body(MutableTensorView(memory, extents: extents, layout: layout)))
-            } catch {
-                outcome = .failure(error)
-            }
+        return try elements.withUnsafeMutableBufferPointer { memory throws(Failure) in
+            try body(MutableTensorView(memory, extents: extents, layout: layout))
         }
-        return try outcome.unsafelyUnwrapped.get()
     }
 
     private func offset(_ b: Int, _ h: Int, _ n: Int, _ d: Int) -> Int {

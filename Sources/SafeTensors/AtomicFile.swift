@@ -11,7 +11,8 @@ import Musl
 /// What is written goes to a temporary file beside the target; `commit` makes it durable and renames it over
 /// the target. Without a commit the temporary file is removed with this object, and the target is as it was.
 public final class AtomicFile {
-    private let path: String
+    /// As it was given, for messages; and where that leads.
+    private let path, target: String
     private let temporaryPath: String
     private var descriptor: Int32
 
@@ -19,8 +20,8 @@ public final class AtomicFile {
     /// - Throws: `SafeTensorsError.system` when the target could not be replaced: its directory is missing or
     ///   not writable, or it is there and is not a regular file that may be written.
     public init(path: String) throws(SafeTensorsError) {
-        let target = try Self.target(path)
-        self.path = target
+        self.path = path
+        target = try Self.target(path)
         let (directory, name) = Self.split(target)
         let tag = String(UInt64.random(in: .min ... .max), radix: 36)
         temporaryPath = "\(directory).\(name.prefix(64)).\(tag).tmp"
@@ -39,20 +40,13 @@ public final class AtomicFile {
         _ = try AtomicFile(path: path)
     }
 
-    /// Whether two paths lead to the same file, which need not be there yet: so that one of two results does
-    /// not replace the other.
-    /// - Throws: `SafeTensorsError.system` for a path to nowhere.
-    public static func areSame(_ path: String, _ other: String) throws(SafeTensorsError) -> Bool {
-        try fullPath(path) == fullPath(other)
+    /// Whether two paths lead to the same file, which need not be there yet: so that what is written to one
+    /// does not replace what stands at the other. False for a path to nowhere.
+    public static func areSame(_ path: String, _ other: String) -> Bool {
+        guard let place = place(path) else { return false }
+        return place == Self.place(other)
     }
 
-    /// Where a file is or will be, without symbolic links on the way.
-    private static func fullPath(_ path: String) throws(SafeTensorsError) -> String {
-        let (directory, name) = split(try target(path))
-        guard let resolved = realpath(directory, nil) else { throw failure(path) }
-        defer { free(resolved) }
-        return String(cString: resolved) + "/" + name
-    }
 
     /// Appends bytes.
     /// - Throws: `SafeTensorsError.system`; then the object is of no more use.
@@ -86,14 +80,14 @@ public final class AtomicFile {
         guard fsync(descriptor) == 0 else { throw Self.failure(path) }
         let closed = close(descriptor)
         descriptor = -1
-        guard closed == 0, rename(temporaryPath, path) == 0 else {
+        guard closed == 0, rename(temporaryPath, target) == 0 else {
             let failure = Self.failure(path)
             unlink(temporaryPath)
             throw failure
         }
         // The rename itself is durable once the directory is; a directory that cannot be synced is no reason
         // to report a file that stands there whole as missing.
-        let directory = open(Self.split(path).directory, O_RDONLY | O_CLOEXEC)
+        let directory = open(Self.split(target).directory, O_RDONLY | O_CLOEXEC)
         if directory >= 0 {
             fsync(directory)
             close(directory)
@@ -108,18 +102,51 @@ public final class AtomicFile {
 
     /// The file that a path leads to through symbolic links, which stay.
     private static func target(_ path: String) throws(SafeTensorsError) -> String {
+        guard let target = place(path) else { throw failure(path) }
         var status = stat()
-        guard stat(path, &status) == 0 else {
-            guard errno == ENOENT, !path.isEmpty, !path.hasSuffix("/") else { throw failure(path) }
-            return path
+        guard stat(target, &status) == 0 else {
+            guard errno == ENOENT else { throw failure(path) }
+            return target
         }
         guard status.st_mode & S_IFMT == S_IFREG else {
             throw .system(path: path, operation: "write", reason: "not a regular file")
         }
         // A rename needs no right to write the old file; whoever took that right away meant it to stay.
-        guard access(path, W_OK) == 0, let resolved = realpath(path, nil) else { throw failure(path) }
+        guard access(target, W_OK) == 0 else { throw failure(path) }
+        return target
+    }
+
+    /// Where a file is or will be, without symbolic links on the way; nil, and the reason in `errno`, for a
+    /// path to nowhere.
+    ///
+    /// - Parameters:
+    ///   - links: how many links to nothing may follow one another.
+    private static func place(_ path: String, links: Int = 40) -> String? {
+        if let place = realPath(path) { return place }
+        let (directory, name) = split(path)
+        guard errno == ENOENT, !name.isEmpty, let directory = realPath(directory) else { return nil }
+        let place = directory + "/" + name
+        guard links > 0, let destination = linkDestination(place) else { return place }
+        let next = destination.hasPrefix("/") ? destination : directory + "/" + destination
+        return Self.place(next, links: links - 1)
+    }
+
+    /// A path of what is there, without symbolic links; nil if nothing is.
+    private static func realPath(_ path: String) -> String? {
+        guard let resolved = realpath(path, nil) else { return nil }
         defer { free(resolved) }
         return String(cString: resolved)
+    }
+
+    /// What a symbolic link says; nil if there is none of this name.
+    private static func linkDestination(_ path: String) -> String? {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(PATH_MAX) + 1) { text in
+            guard let start = text.baseAddress else { return nil }
+            let count = readlink(path, start, Int(PATH_MAX))
+            guard count >= 0 else { return nil }
+            start[count] = 0
+            return String(cString: start)
+        }
     }
 
     private static func split(_ path: String) -> (directory: String, name: Substring) {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import FlashAttention
+import SafeTensors
 
 /// `fattn info`: the machine, and what runs on it.
 struct InfoCommand: ParsableCommand {
@@ -12,6 +13,7 @@ struct InfoCommand: ParsableCommand {
 
     func run() throws {
         try checkEnvironment()
+        if let json { try AtomicFile.checkWritable(json) }
         let info = try MachineReport()
         for line in info.lines { say(line) }
         if let json { try writeWhole(try encodeJSON(info), to: json) }

@@ -42,6 +42,9 @@ struct VerifyCommand: ParsableCommand {
         guard let verificationCase = VerificationCase(name) else {
             throw CommandError.usage("--case: expected a name that verify printed, got '\(name)'")
         }
+        let options = verificationCase.options
+        try requireAvailable(
+            AttentionOptions(device: options.device, gemm: options.gemm, kernels: options.kernels))
         try Processor.requireMemory(
             toCheck: verificationCase.problem.shape, elementSize: MemoryLayout<Double>.size)
         return [verificationCase]

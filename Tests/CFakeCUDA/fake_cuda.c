@@ -49,7 +49,9 @@ const char *fake_cuda_call(long index) { return index < lineCount ? lines[index]
 static void note(const char *name, CUDAStreamHandle stream, const char *what) {
     if (lineCount == maximumCalls) return;
     if (stream)
-        snprintf(lines[lineCount++], lineLength, "%s s%ld%s%s", name, stream->number, what ? " " : "", what ? what : "");
+        snprintf(
+            lines[lineCount++], lineLength, "%s s%ld%s%s", name, stream->number, what ? " " : "",
+            what ? what : "");
     else
         snprintf(lines[lineCount++], lineLength, "%s%s%s", name, what ? " " : "", what ? what : "");
 }
@@ -60,8 +62,8 @@ static CUDAResult outcome(const char *name) {
     return 0;
 }
 
-#define BEGIN(name)                                                                                                   \
-    CUDAResult result = outcome(name);                                                                                \
+#define BEGIN(name)                                                                                          \
+    CUDAResult result = outcome(name);                                                                       \
     if (result) return result
 
 static CUDAResult initialise(unsigned flags) { return (void)flags, 0; }
@@ -70,7 +72,9 @@ static CUDAResult errorName(CUDAResult error, const char **name) {
     *name = error == CUDAOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_ILLEGAL_ADDRESS";
     return 0;
 }
-static CUDAResult errorText(CUDAResult error, const char **text) { return (void)error, *text = "of the fake", 0; }
+static CUDAResult errorText(CUDAResult error, const char **text) {
+    return (void)error, *text = "of the fake", 0;
+}
 static CUDAResult deviceCount(int *count) { return *count = 2, 0; }
 static CUDAResult device(CUDADeviceID *device, int ordinal) { return *device = ordinal, 0; }
 static CUDAResult deviceName(char *name, int length, CUDADeviceID device) {
@@ -84,7 +88,9 @@ static CUDAResult attribute(int *value, int attribute, CUDADeviceID device) {
                                                                 : 0;
     return 0;
 }
-static CUDAResult totalMemory(size_t *bytes, CUDADeviceID device) { return (void)device, *bytes = 1 << 30, 0; }
+static CUDAResult totalMemory(size_t *bytes, CUDADeviceID device) {
+    return (void)device, *bytes = 1 << 30, 0;
+}
 static CUDAResult retainContext(CUDAContext *context, CUDADeviceID device) {
     BEGIN("cuDevicePrimaryCtxRetain");
     *context = (CUDAContext)(intptr_t)(device + 1);

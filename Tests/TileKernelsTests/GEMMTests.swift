@@ -27,7 +27,7 @@ struct GEMMTests {
                 for k in Self.depths {
                     let A = Matrix<S>.random(m, k, stride: k + 3, seed: 1)
                     let B = Matrix<S>.random(n, k, stride: k + 5, seed: 2)
-                    let whole = (n + table.lanes - 1) / table.lanes * table.lanes
+                    let whole = n.roundedUp(toMultipleOf: table.lanes)
                     // Packed panels may fill whole vectors of C; rows as they lie may not.
                     let width = packed ? whole : n
                     let C = Matrix<S>(m, n, stride: width + 2, reach: width)

@@ -49,8 +49,8 @@ struct HalfProductTests {
 
     /// S = Q Kᵀ by dot products, and Sᵀ = K Qᵀ over panels of Q.
     private func checkScores(
-        _ ours: PassingProducts, _ theirs: PassingProducts, _ table: TileKernelTable, _ m: Int, _ n: Int, _ k: Int,
-        _ keys: UnsafeRawPointer, _ stride: Int, _ widened: Matrix<Float>
+        _ ours: PassingProducts, _ theirs: PassingProducts, _ table: TileKernelTable,
+        _ m: Int, _ n: Int, _ k: Int, _ keys: UnsafeRawPointer, _ stride: Int, _ widened: Matrix<Float>
     ) {
         let Q = Matrix<Float>.random(m, k, stride: k + 1, seed: 1)
         let (S, expected) = (Matrix<Float>(m, n, stride: n + 2), Matrix<Float>(m, n))
@@ -59,25 +59,27 @@ struct HalfProductTests {
             m, n, k, Q.memory, k + 1, widened.memory, k, expected.memory, n, widened.memory, 4 * k, 4 * k)
         #expect(equal(S, expected) && S.isUntouched(), "m \(m) n \(n) k \(k)")
 
-        let whole = (m + table.lanes - 1) / table.lanes * table.lanes
+        let whole = m.roundedUp(toMultipleOf: table.lanes)
         let (St, transposed) = (
-            Matrix<Float>(n, m, stride: whole + 1, reach: whole), Matrix<Float>(n, m, stride: whole, reach: whole)
+            Matrix<Float>(n, m, stride: whole + 1, reach: whole),
+            Matrix<Float>(n, m, stride: whole, reach: whole)
         )
         let panels = Matrix<Float>(1, table.packedCount(rows: m, depth: k))
         let scratch = Matrix<Float>(1, table.gemmScratch(depth: k))
         table.packTransposed(m, k, Q.memory, k + 1, panels.memory)
         ours.gemmPacked(
-            n, m, k, keys, stride, panels.memory, St.memory, whole + 1, scratch.memory, keys, 2 * stride, 2 * k)
+            n, m, k, keys, stride, panels.memory, St.memory, whole + 1, scratch.memory, keys, 2 * stride,
+            2 * k)
         theirs.gemmPacked(
-            n, m, k, widened.memory, k, panels.memory, transposed.memory, whole, scratch.memory, widened.memory,
-            4 * k, 4 * k)
+            n, m, k, widened.memory, k, panels.memory, transposed.memory, whole, scratch.memory,
+            widened.memory, 4 * k, 4 * k)
         #expect(equal(St, transposed) && St.isUntouched(beyond: whole), "m \(m) n \(n) k \(k)")
     }
 
     /// O = keep O + P V, with P as it is and transposed.
     private func checkSums(
-        _ ours: PassingProducts, _ theirs: PassingProducts, _ table: TileKernelTable, _ m: Int, _ n: Int, _ k: Int,
-        _ values: UnsafeRawPointer, _ stride: Int, _ widened: Matrix<Float>
+        _ ours: PassingProducts, _ theirs: PassingProducts, _ table: TileKernelTable,
+        _ m: Int, _ n: Int, _ k: Int, _ values: UnsafeRawPointer, _ stride: Int, _ widened: Matrix<Float>
     ) {
         let scale = (0..<max(m, 1)).map { 1 / Float($0 + 3) }
         let scratch = Matrix<Float>(1, table.gemmScratch(depth: k))

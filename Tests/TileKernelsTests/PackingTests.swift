@@ -14,7 +14,7 @@ struct PackingTests {
                 let panels = Matrix<S>(1, table.packedCount(rows: n, depth: k))
                 table.packTransposed(n, k, source.memory, source.stride, panels.memory)
                 var wrong = 0
-                for column in 0..<(n + width - 1) / width * width {
+                for column in 0..<n.roundedUp(toMultipleOf: width) {
                     for d in 0..<k {
                         let found = panels[0, column / width * width * k + d * width + column % width]
                         if found != (column < n ? source[column, d] : 0) { wrong += 1 }

@@ -105,12 +105,14 @@ struct PairKernelTests {
             let rows = Matrix<Float>(m, n)
             for r in 0..<m { for c in 0..<n { rows[r, c] = 3 } }
             kernels.passing.gemmNN(
-                m, n, k / 2, a.elements, k / 2, bt.elements, n, rows.memory, n, two, &scratch, bt.elements, 0, 0)
+                m, n, k / 2, a.elements, k / 2, bt.elements, n, rows.memory, n, two, &scratch, bt.elements,
+                0, 0)
             close(rows, { a($0, $1) }, { bt($0, $1) }, 6)
             let columns = Matrix<Float>(m, n)
             for r in 0..<m { for c in 0..<n { columns[r, c] = 3 } }
             kernels.passing.gemmTN(
-                m, n, k / 2, paired(at), m, bt.elements, n, columns.memory, n, two, &scratch, bt.elements, 0, 0)
+                m, n, k / 2, paired(at), m, bt.elements, n, columns.memory, n, two, &scratch, bt.elements,
+                0, 0)
             close(columns, { at($1, $0) }, { bt($0, $1) }, 6)
             // Packed and as they lie, with what passes by on the other side.
             let passed = Matrix<Float>(m, n, stride: padded, reach: padded)

@@ -15,7 +15,8 @@ struct PassingProductTests {
         for n in table.interestingColumns {
             for m in [0, 1, 2, 4, 5, 6, 8, 12, 13, 16, 24, 31] {
                 for k in [0, 1, 3, 16, 33, 64] {
-                    let (A, B) = (Matrix<S>.random(m, k, stride: k + 3, seed: 1), Matrix<S>.random(n, k, seed: 2))
+                    let A = Matrix<S>.random(m, k, stride: k + 3, seed: 1)
+                    let B = Matrix<S>.random(n, k, seed: 2)
                     let (At, Bt) = (Matrix<S>.random(k, m, seed: 3), Matrix<S>.random(k, n, seed: 4))
                     scores(table, m, n, k, A, B)
                     sums(table, m, n, k, A, transposed: false, Bt)
@@ -29,7 +30,7 @@ struct PassingProductTests {
     private func scores<S: TestScalar>(
         _ table: TileKernelTable, _ m: Int, _ n: Int, _ k: Int, _ A: Matrix<S>, _ B: Matrix<S>
     ) {
-        let whole = (n + table.lanes - 1) / table.lanes * table.lanes
+        let whole = n.roundedUp(toMultipleOf: table.lanes)
         let panels = Matrix<S>(1, table.packedCount(rows: n, depth: k))
         let scratch = Matrix<S>(1, table.gemmScratch(depth: k))
         table.packTransposed(n, k, B.memory, B.stride, panels.memory)
@@ -48,19 +49,20 @@ struct PassingProductTests {
 
     /// C = keep C + A B, with A as it is or transposed.
     private func sums<S: TestScalar>(
-        _ table: TileKernelTable, _ m: Int, _ n: Int, _ k: Int, _ A: Matrix<S>, transposed: Bool, _ B: Matrix<S>
+        _ table: TileKernelTable, _ m: Int, _ n: Int, _ k: Int, _ A: Matrix<S>, transposed: Bool,
+        _ B: Matrix<S>
     ) {
         let keep = Matrix<S>.random(1, max(m, 1), seed: 5)
         let scratch = Matrix<S>(1, table.gemmScratch(depth: k))
         let (got, expected) = (Matrix<S>(m, n, stride: n + 2), Matrix<S>(m, n))
         for r in 0..<m { for c in 0..<n { (got[r, c], expected[r, c]) = (S(r - c), S(r - c)) } }
         (transposed ? table.passing.gemmTN : table.passing.gemmNN)(
-            m, n, k, A.memory, A.stride, B.memory, n, got.memory, n + 2, keep.memory, scratch.memory, next, 512,
-            512)
+            m, n, k, A.memory, A.stride, B.memory, n, got.memory, n + 2, keep.memory, scratch.memory, next,
+            512, 512)
         (transposed ? table.gemmTN : table.gemmNN)(
             m, n, k, A.memory, A.stride, B.memory, n, expected.memory, n, keep.memory, true, scratch.memory)
-        // What does not fill a vector is kept by a product and a sum, in the one or the other: not to the last
-        // bit.
+        // What does not fill a vector is kept by a product and a sum, in the one or the other: not to the
+        // last bit.
         let isClose =
             n % table.lanes == 0
             ? equal(got, expected)

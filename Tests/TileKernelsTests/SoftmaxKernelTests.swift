@@ -70,7 +70,7 @@ struct SoftmaxKernelTests {
         let table = S.tileKernels(set)
         for n in widths(table) where n > 0 {
             for m in [0, 1, 7, 16, 17, 40] {
-                let stride = (n + table.lanes - 1) / table.lanes * table.lanes
+                let stride = n.roundedUp(toMultipleOf: table.lanes)
                 let s = Matrix<S>.random(m, stride, seed: 9)
                 let old = Matrix<S>.random(m, stride, seed: 9)
                 if m > 1 { (s[1, 0], old[1, 0]) = (-.infinity, -.infinity) }

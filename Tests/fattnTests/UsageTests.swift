@@ -48,12 +48,45 @@ import Testing
         }
     }
 
+    /// Through a symbolic link, a relative path and a link to what is not there yet as well.
+    @Test(arguments: [
+        ["bench", "--input", "in", "--json", "in"], ["bench", "--input", "in", "--csv", "./in"],
+        ["bench", "--input", "link", "--json", "in"], ["bench", "--json", "link", "--input", "in"],
+        ["bench", "--json", "later", "--csv", "new"], ["bench", "--csv", "none", "--input", "none"],
+        ["run", "in", "--output", "in"], ["run", "link", "--output", "./in"],
+        ["run", "in", "--output", "link"],
+    ])
+    func resultInPlaceOfAnotherFile_isRefusedAndLeavesIt(_ arguments: [String]) throws {
+        let tool = try CommandLineTool()
+        let sample = try Data(contentsOf: URL(fileURLWithPath: CommandLineTool.sample))
+        try sample.write(to: URL(fileURLWithPath: tool.path("in")))
+        for (link, destination) in [("link", "in"), ("later", "new")] {
+            try FileManager.default.createSymbolicLink(
+                atPath: tool.path(link), withDestinationPath: destination)
+        }
+        let before = tool.fileNames
+        let outcome = try tool.run(arguments)
+        #expect(outcome.isFailure(64, saying: "expected another file"), "\(outcome)")
+        for option in arguments where option.hasPrefix("--") {
+            #expect(outcome.error.contains(option), "\(outcome.error)")
+        }
+        #expect(tool.fileNames == before && outcome.output.isEmpty)
+        #expect(FileManager.default.contents(atPath: tool.path("in")) == sample)
+    }
+
     @Test(
         .enabled(if: (try? MachineInfo.cudaDevices()) == nil, "a GPU is here"),
         arguments: [["run", "in", "--output", "out"], ["bench"], ["verify"]])
     func cudaWithoutAGPU_is69(_ arguments: [String]) throws {
         let outcome = try CommandLineTool().run(arguments + ["--device", "cuda"])
         #expect(outcome.isFailure(69, saying: "--device", "cuda"), "\(outcome)")
+    }
+
+    @Test(.enabled(if: (try? MachineInfo.cudaDevices()) == nil, "a GPU is here"))
+    func caseOfCudaWithoutAGPU_is69() throws {
+        let name = "forward/f32/fa2/simd/generic/1,1,1,1,1,1,1/cuda"
+        let outcome = try CommandLineTool().run("verify", "--case", name)
+        #expect(outcome.isFailure(69, saying: "CUDA"), "\(outcome)")
     }
 
     @Test func kernelsOfAnUnknownName_areWrongUsage() throws {
@@ -74,6 +107,9 @@ import Testing
             let outcome = try CommandLineTool().run(arguments, environment: ["FATTN_KERNELS": foreign])
             #expect(outcome.isFailure(69, saying: foreign), "\(outcome)")
         }
+        let name = "forward/f32/fa2/simd/\(foreign)/1,1,1,1,1,1,1"
+        let outcome = try CommandLineTool().run("verify", "--case", name)
+        #expect(outcome.isFailure(69, saying: foreign), "\(outcome)")
     }
 
     @Test func genericKernels_areUsedWhenForced() throws {
@@ -121,9 +157,10 @@ import Testing
     }
 
     @Test func unwritableReport_is74BeforeTheWork() throws {
-        for command in ["bench", "tune"] {
+        for command in ["bench", "tune", "info"] {
             let outcome = try CommandLineTool().run(command, "--json", "/proc/none/bench.json")
             #expect(outcome.isFailure(74, saying: "/proc/none/bench.json"), "\(outcome)")
+            #expect(outcome.output.isEmpty)
         }
     }
 }

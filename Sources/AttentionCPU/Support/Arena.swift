@@ -20,11 +20,9 @@ struct Arena {
         let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<T>.stride)
         used =
             overflow || bytes > Self.most - start
-            ? Self.most : Arena.roundUp(start + bytes, to: AlignedBuffer.alignment)
+            ? Self.most : (start + bytes).roundedUp(toMultipleOf: AlignedBuffer.alignment)
         return (base + start).bindMemory(to: T.self, capacity: count)
     }
-
-    static func roundUp(_ n: Int, to multiple: Int) -> Int { (n + multiple - 1) / multiple * multiple }
 }
 
 extension Arena {

@@ -25,9 +25,8 @@ final class WakefulWorkers: Sendable {
 
     private struct State {
         let cores: Int
-        /// Calls with free seats, the oldest first, and how many seats that is.
+        /// Calls with free seats, the oldest first.
         var calls: [Call] = []
-        var freeSeats = 0
         /// Threads that are inside of `run`.
         var callers = 0
         /// Workers in a call, awake without one, and asked of Dispatch but not started.
@@ -36,10 +35,10 @@ final class WakefulWorkers: Sendable {
         var coming = 0
 
         /// Seats that may be taken now.
-        var openings: Int { max(0, min(freeSeats, cores - callers - busy)) }
+        var openings: Int { max(0, min(calls.reduce(0) { $0 + $1.seats }, cores - callers - busy)) }
 
-        /// Counts workers in, as many as the openings lack.
-        mutating func hire() -> Int {
+        /// Counts workers in, as many as these openings lack.
+        mutating func hire(for openings: Int) -> Int {
             let missing = max(0, openings - idle - coming)
             coming += missing
             return missing
@@ -57,16 +56,12 @@ final class WakefulWorkers: Sendable {
         let call = Call(body, seats: workers - 1)
         change { state in
             state.callers += 1
-            guard call.seats > 0 else { return }
-            state.calls.append(call)
-            state.freeSeats += call.seats
+            if call.seats > 0 { state.calls.append(call) }
         }
         body.runNext()
         change { state in
             state.callers -= 1
-            guard call.seats > 0 else { return }
             state.calls.removeAll { $0 === call }
-            state.freeSeats -= call.seats
         }
         call.waitForWorkers()
     }
@@ -76,8 +71,9 @@ final class WakefulWorkers: Sendable {
     private func change<Result>(_ body: (inout State) -> Result) -> Result {
         let (result, missing) = state.withLock { state in
             let result = body(&state)
-            openings.store(state.openings, ordering: .relaxed)
-            return (result, state.hire())
+            let openings = state.openings
+            self.openings.store(openings, ordering: .relaxed)
+            return (result, state.hire(for: openings))
         }
         for _ in 0..<missing { DispatchQueue.global(qos: .userInitiated).async { self.work() } }
         return result
@@ -107,7 +103,6 @@ final class WakefulWorkers: Sendable {
             guard state.openings > 0, let call = state.calls.first else { return nil }
             call.takeSeat()
             if call.seats == 0 { state.calls.removeFirst() }
-            state.freeSeats -= 1
             state.idle -= 1
             state.busy += 1
             return call

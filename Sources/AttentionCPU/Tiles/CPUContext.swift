@@ -60,7 +60,7 @@ package struct CPUContext: Sendable {
     var tileKeys: Int { min(tiles.keys, shape.keyLength) }
 
     /// The row stride of a tile of our own with n columns: whole panels, as the micro-kernels write them.
-    func paddedColumns(_ n: Int) -> Int { Arena.roundUp(n, to: kernels.panelWidth) }
+    func paddedColumns(_ n: Int) -> Int { n.roundedUp(toMultipleOf: kernels.panelWidth) }
 
     /// The row stride of a matrix `[·][Nk]` that is written tile by tile: the last tile may begin anywhere,
     /// and the micro-kernels fill its last vector.

@@ -121,7 +121,7 @@ final class PinnedBlocks: Sendable {
     private static func rounded(_ byteCount: Int) -> Int {
         let least = max(byteCount, 4096)
         let step = 1 << (Int.bitWidth - 1 - least.leadingZeroBitCount - 3)
-        return (least + step - 1) / step * step
+        return least.roundedUp(toMultipleOf: step)
     }
 }
 

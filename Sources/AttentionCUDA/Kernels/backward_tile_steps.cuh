@@ -1,7 +1,7 @@
 // The named steps of a backward pass on tensor cores, one warp's share of a tile.
 //
-// Scores are computed transposed, keys by rows: Sᵀ = K Qᵀ. A warp then holds P and dS for its keys in the layout
-// of a left operand, and dV += Pᵀ dO and dK += dSᵀ Q take them from registers.
+// Scores are computed transposed, keys by rows: Sᵀ = K Qᵀ. A warp then holds P and dS for its keys in the
+// layout of a left operand, and dV += Pᵀ dO and dK += dSᵀ Q take them from registers.
 #pragma once
 
 #include "tile_products.cuh"
@@ -32,7 +32,8 @@ __device__ inline void probabilities(
 
 // dPᵀ starts at -delta, to which V dOᵀ is added: that saves a pass.
 template <int RowTiles, int Fragments>
-__device__ inline void startAtDelta(float (&dP)[RowTiles][Fragments][4], uint32_t terms, int query, int lane) {
+__device__ inline void startAtDelta(
+    float (&dP)[RowTiles][Fragments][4], uint32_t terms, int query, int lane) {
 #pragma unroll
     for (int f = 0; f < Fragments; ++f) {
         const float4 pair = loadRowTerms(terms, query + 8 * f + 2 * (lane % 4));
@@ -55,8 +56,8 @@ __device__ inline void scoresGradient(
             for (int e = 0; e < 4; ++e) dP[t][f][e] *= P[t][f][e];
 }
 
-// Zero where the row does not see the key, of Pᵀ and of dSᵀ: chosen, not multiplied, so that a NaN outside the mask
-// stays outside.
+// Zero where the row does not see the key, of Pᵀ and of dSᵀ: chosen, not multiplied, so that a NaN outside
+// the mask stays outside.
 template <typename Plan, int RowTiles, int Fragments>
 __device__ inline void maskTile(
     float (&c)[RowTiles][Fragments][4], const Plan &plan, int firstQuery, int firstKey, int lane) {

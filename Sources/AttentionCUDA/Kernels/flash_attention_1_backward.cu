@@ -85,7 +85,7 @@ private:
         clear(dP);
         gemmNT<D, pitch, pitch>(S, Qi, Kj);
         gemmNT<D, pitch, pitch>(dP, dOi, Vj);
-        const int64_t paddedRows = (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
+        const int64_t paddedRows = paddedRowCount(launch);
         const float2 *terms = reinterpret_cast<const float2 *>(launch.rowTerms) + pair * paddedRows;
         const float *lse = reinterpret_cast<const float *>(launch.logSumExp) + int64_t(pair) * launch.queryLength;
 #pragma unroll

@@ -65,8 +65,8 @@ struct QueryVisits {
 
     __device__ QueryVisits(const AttentionLaunch &launch, const Plan &plan, int batch, int keyHead, int j)
         : launch(launch), batch(batch),
-          paddedRows((launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding),
-          tiles(plan.queryTiles(j)), rows(plan.queriesOfKeys(plan.keys(j))),
+          paddedRows(paddedRowCount(launch)), tiles(plan.queryTiles(j)),
+          rows(plan.queriesOfKeys(plan.keys(j))),
           count((tiles.upper - tiles.lower) * launch.groupSize),
           first{keyHead * launch.groupSize, tiles.lower} {}
 

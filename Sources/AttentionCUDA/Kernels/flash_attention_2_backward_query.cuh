@@ -58,7 +58,7 @@ struct FlashAttention2BackwardQuery {
 
         // This lane's two rows; the working memory is padded, so that all of a tile's rows have terms.
         const int firstRow = rows.lower + warp * 16 + lane / 4;
-        const int64_t paddedRows = (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
+        const int64_t paddedRows = paddedRowCount(launch);
         const float2 *terms = reinterpret_cast<const float2 *>(launch.rowTerms) + order.pair * paddedRows + firstRow;
         const float2 upper = terms[0], lower = terms[8];
 

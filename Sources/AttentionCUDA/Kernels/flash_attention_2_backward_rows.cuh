@@ -11,10 +11,6 @@ __device__ inline float backwardOffset(float logSumExp) {
     return logSumExp == -INFINITY ? INFINITY : logSumExp * 1.4426950408889634f;
 }
 
-__device__ inline int paddedRowCount(const AttentionLaunch &launch) {
-    return (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
-}
-
 // Before: rowTerms = (lse, delta), and dQ's sum cleared, which in F32 is dQ itself. A block takes 32 rows of one head,
 // eight lanes a row; grid (Nr / 32, B H), 256 threads. D is the bucket of the head size.
 template <typename T, int D>

@@ -1,16 +1,16 @@
 // The products of FlashAttention-2 in F32 on exact FFMAs, each thread's share of operands in shared memory.
 //
-// The register file has two banks, of the even and the odd registers, and each gives one operand a cycle. An FFMA reads
-// three, so that it takes one cycle only if it keeps one from the FFMA before and finds the other two in different
-// banks. A vector of four that is read along k has all rows' values for one k in registers of one bank; read across k,
-// neighbours are in different banks, as their sums can be. So at least one operand of every product is read across k,
-// and the loops run through it while one value of the other is kept, back and forth, so that at the turn the first is
-// kept.
+// The register file has two banks, of the even and the odd registers, and each gives one operand a cycle. An
+// FFMA reads three, so that it takes one cycle only if it keeps one from the FFMA before and finds the other
+// two in different banks. A vector of four that is read along k has all rows' values for one k in registers
+// of one bank; read across k, neighbours are in different banks, as their sums can be. So at least one
+// operand of every product is read across k, and the loops run through it while one value of the other is
+// kept, back and forth, so that at the turn the first is kept.
 //
-// The operands of the next k are asked for before those of this one are multiplied, also from one round of a loop to the
-// next: in the last round the first are asked for once more and not used. Loops so written can be short, 4 or 8 k, and
-// ptxas places their sums well: 10 to 25 % of the FFMAs lose a cycle to the banks, where loops without it lost up to
-// 70 %, depending on the head size.
+// The operands of the next k are asked for before those of this one are multiplied, also from one round of a
+// loop to the next: in the last round the first are asked for once more and not used. Loops so written can be
+// short, 4 or 8 k, and ptxas places their sums well: 10 to 25 % of the FFMAs lose a cycle to the banks, where
+// loops without it lost up to 70 %, depending on the head size.
 #pragma once
 
 #include "float_tile_steps.cuh"
@@ -75,8 +75,8 @@ __device__ inline void streamTT(float (&c)[Rows][All], const float *A, const flo
     }
 }
 
-// c += A B over K rows of B: A from this thread's first row on, its rows RowStep apart, B from its first column on, its
-// columns in groups of four GroupStep apart. Masked: see multiplyAdd.
+// c += A B over K rows of B: A from this thread's first row on, its rows RowStep apart, B from its first
+// column on, its columns in groups of four GroupStep apart. Masked: see multiplyAdd.
 template <int RowStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked, int Rows, int Count>
 __device__ inline void streamNN(float (&c)[Rows][Count], const float *A, const float *B) {
     float4 a[Rows], b[Count / 4], next[Count / 4];
@@ -104,9 +104,10 @@ __device__ inline void streamNN(float (&c)[Rows][Count], const float *A, const f
     }
 }
 
-// c += Aᵀ B over K rows of A and B, each from this thread's first column on, columns in groups of four that lie
-// RowGroupStep and GroupStep apart. Masked: see multiplyAdd.
-template <int RowGroupStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked = false, int Rows, int Count>
+// c += Aᵀ B over K rows of A and B, each from this thread's first column on, columns in groups of four that
+// lie RowGroupStep and GroupStep apart. Masked: see multiplyAdd.
+template <
+    int RowGroupStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked = false, int Rows, int Count>
 __device__ inline void streamTN(float (&c)[Rows][Count], const float *A, const float *B) {
     constexpr int unrolled = Masked ? 4 : 8;
     static_assert(K % unrolled == 0);

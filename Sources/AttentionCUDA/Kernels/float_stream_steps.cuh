@@ -1,13 +1,15 @@
-// How FlashAttention-2 in F32 shares out its products among threads, and how operands come to shared memory in chunks.
+// How FlashAttention-2 in F32 shares out its products among threads, and how operands come to shared memory
+// in chunks.
 //
-// A thread owns Rows rows and Count columns of a product: every so many (where the operand is read along k) or groups of
-// four neighbours (where it is read across k); see float_stream_products.cuh. 8 × 8 tiles read 16 times 16 bytes for 256
-// FFMAs.
+// A thread owns Rows rows and Count columns of a product: every so many (where the operand is read along k)
+// or groups of four neighbours (where it is read across k); see float_stream_products.cuh. 8 × 8 tiles read
+// 16 times 16 bytes for 256 FFMAs.
 //
-// What a shared load of 16 bytes costs depends on which lanes read the same address. Shared memory serves a warp's 512
-// bytes in four turns of eight lanes, or in two of sixteen where lane l reads what lane l ^ 1 or l ^ 2 reads. So bit 0
-// of the lane chooses a column and bit 1 a row: what is read by rows is then shared by l and l ^ 1, what is read by
-// columns by l and l ^ 2. The two rows or eight columns of a turn lie in different banks.
+// What a shared load of 16 bytes costs depends on which lanes read the same address. Shared memory serves a
+// warp's 512 bytes in four turns of eight lanes, or in two of sixteen where lane l reads what lane l ^ 1 or
+// l ^ 2 reads. So bit 0 of the lane chooses a column and bit 1 a row: what is read by rows is then shared by
+// l and l ^ 1, what is read by columns by l and l ^ 2. The two rows or eight columns of a turn lie in
+// different banks.
 #pragma once
 
 #include "float_tile_steps.cuh"
@@ -31,13 +33,14 @@ struct LanePlace {
     static constexpr int columnBits = X == 8 ? 13 : X == 16 ? 29 : 31;
 };
 
-// How the threads of a forward block share out rows and columns: a warp holds whole rows, X threads a row, so that row
-// statistics and P stay within a warp. Of eight rows that a thread has, four are in the first half of the block's and four
-// in the second, so that all warps have less to do where the first half sees no key.
+// How the threads of a forward block share out rows and columns: a warp holds whole rows, X threads a row, so
+// that row statistics and P stay within a warp. Of eight rows that a thread has, four are in the first half of
+// the block's and four in the second, so that all warps have less to do where the first half sees no key.
 template <int X, int Rows>
 struct StreamThreads {
-    static constexpr int rowsAtOnce = 32 / X, warpRows = rowsAtOnce * Rows, blockRows = streamThreads / 32 * warpRows;
-    static constexpr int strips = Rows / 4, stripRows = 4 * rowsAtOnce; // a warp's rows: so many strips of neighbours
+    static constexpr int rowsAtOnce = 32 / X, warpRows = rowsAtOnce * Rows,
+                         blockRows = streamThreads / 32 * warpRows;
+    static constexpr int strips = Rows / 4, stripRows = 4 * rowsAtOnce; // a warp's rows: strips of neighbours
 
     __device__ static int x() { return LanePlace<X>::x(); }
     // The first row of a warp's strip in the block's tile.
@@ -64,9 +67,9 @@ struct StreamThreads {
     }
 };
 
-// How the threads of a backward block share out a product of RowCount × ColumnCount: X × Y threads with Rows × Columns
-// values each, a warp being 8 threads wide and 4 high. If those are fewer threads than the block has, its `groups` each
-// have a part of k.
+// How the threads of a backward block share out a product of RowCount × ColumnCount: X × Y threads with
+// Rows × Columns values each, a warp being 8 threads wide and 4 high. If those are fewer threads than the
+// block has, its `groups` each have a part of k.
 template <int Threads, int RowCount, int ColumnCount, int Rows, int Columns>
 struct ProductThreads {
     static constexpr int X = ColumnCount / Columns, Y = RowCount / Rows, groups = Threads / (X * Y);
@@ -90,11 +93,12 @@ __host__ __device__ constexpr int copyCycleOf(int threads, int chunks) {
     return cycle;
 }
 
-// Starts the copy of rows [first, first + RowCount) and columns [firstColumn, firstColumn + ColumnCount) of a tensor
-// into a tile of that pitch; what is at or past `limit` or `size` becomes 0.
+// Starts the copy of rows [first, first + RowCount) and columns [firstColumn, firstColumn + ColumnCount) of a
+// tensor into a tile of that pitch; what is at or past `limit` or `size` becomes 0.
 template <int RowCount, int ColumnCount, int Pitch, int Threads = streamThreads>
 __device__ inline void copyFloats(
-    float *tile, const Rows<const float> &rows, int first, int limit, int size, bool vectorised, int firstColumn = 0) {
+    float *tile, const Rows<const float> &rows, int first, int limit, int size, bool vectorised,
+    int firstColumn = 0) {
     if (vectorised) {
         constexpr int chunks = ColumnCount / 4;
         constexpr int total = RowCount * chunks;
@@ -123,8 +127,8 @@ __device__ inline void copyFloats(
     }
 }
 
-// The same into a tile that holds the columns one after the other, Pitch apart: what products read across k. A warp
-// copies four rows of eight columns at a time, whole sectors of memory, to all banks.
+// The same into a tile that holds the columns one after the other, Pitch apart: what products read across k.
+// A warp copies four rows of eight columns at a time, whole sectors of memory, to all banks.
 template <int RowCount, int ColumnCount, int Pitch, int Threads>
 __device__ inline void copyTransposed(
     float *tile, const Rows<const float> &rows, int first, int limit, int size, int firstColumn) {

@@ -1,9 +1,11 @@
-// Tiles of floats in shared memory and the three block products on them: gemmNT, gemmNN and gemmTN, as in the CPU's
-// table of micro-kernels. They serve F32, whose products are exact FFMAs, and the plain algorithms in any format.
+// Tiles of floats in shared memory and the three block products on them: gemmNT, gemmNN and gemmTN, as in the
+// CPU's table of micro-kernels. They serve F32, whose products are exact FFMAs, and the plain algorithms in
+// any format.
 //
-// 256 threads as 16 × 16. Thread (y, x) owns Rows rows of a product, y · Rows + r, and of its columns either x + 16 c
-// (gemmNT, whose right operand is read along k) or groups of neighbours (gemmNN, gemmTN, read along the column).
-// A tile's rows are padded by four floats, so that the rows which 16 threads read at once lie in different banks.
+// 256 threads as 16 × 16. Thread (y, x) owns Rows rows of a product, y · Rows + r, and of its columns either
+// x + 16 c (gemmNT, whose right operand is read along k) or groups of neighbours (gemmNN, gemmTN, read along
+// the column). A tile's rows are padded by four floats, so that the rows which 16 threads read at once lie in
+// different banks.
 #pragma once
 
 #include "shared_tile.cuh"
@@ -62,7 +64,8 @@ __device__ inline void loadColumns(float (&b)[Count], const float *row) {
         const float *source = row + Columns<Count>::column(g * group);
         if (group == 4) {
             const float4 v = *reinterpret_cast<const float4 *>(source);
-            b[g * group] = v.x, b[g * group + 1] = v.y, b[g * group + group - 2] = v.z, b[g * group + group - 1] = v.w;
+            b[g * group] = v.x, b[g * group + 1] = v.y;
+            b[g * group + group - 2] = v.z, b[g * group + group - 1] = v.w;
         } else {
             const float2 v = *reinterpret_cast<const float2 *>(source);
             b[g * group] = v.x, b[g * group + 1] = v.y;
@@ -74,8 +77,8 @@ __device__ inline void loadColumns(float (&b)[Count], const float *row) {
 constexpr float hidden = -0.0f;
 __device__ inline bool isHidden(float p) { return __float_as_uint(p) == 0x80000000u; }
 
-// c + a b; in a masked tile nothing is added where a is hidden, so that a NaN or an infinity in b stays out of rows
-// that do not see it.
+// c + a b; in a masked tile nothing is added where a is hidden, so that a NaN or an infinity in b stays out
+// of rows that do not see it.
 template <bool Masked>
 __device__ inline float multiplyAdd(float a, float b, float c) {
     return Masked && isHidden(a) ? c : fmaf(a, b, c);
@@ -125,11 +128,13 @@ __device__ inline void gemmTN(float (&c)[Rows][Count], const float *A, const flo
     }
 }
 
-// Rows [first, first + RowCount) and columns [firstColumn, firstColumn + ColumnCount) of a tensor into a tile of
-// floats; what is at or past `limit` or `size` becomes 0. F32 rows of 16-byte chunks are copied asynchronously.
+// Rows [first, first + RowCount) and columns [firstColumn, firstColumn + ColumnCount) of a tensor into a tile
+// of floats; what is at or past `limit` or `size` becomes 0. F32 rows of 16-byte chunks are copied
+// asynchronously.
 template <typename T, int RowCount, int ColumnCount>
 __device__ inline void loadFloatTile(
-    float *tile, const Rows<const T> &rows, int first, int limit, int size, bool vectorised, int firstColumn = 0) {
+    float *tile, const Rows<const T> &rows, int first, int limit, int size, bool vectorised,
+    int firstColumn = 0) {
     constexpr int pitch = floatPitch(ColumnCount);
     if (sizeof(T) == 4 && vectorised) {
 #pragma unroll 4
@@ -145,7 +150,8 @@ __device__ inline void loadFloatTile(
     for (int index = threadIdx.x; index < RowCount * ColumnCount; index += floatThreads) {
         const int row = index / ColumnCount, column = index % ColumnCount;
         const bool valid = first + row < limit && firstColumn + column < size;
-        tile[row * pitch + column] = valid ? Format<T>::widen(rows.row(first + row)[firstColumn + column]) : 0;
+        tile[row * pitch + column] =
+            valid ? Format<T>::widen(rows.row(first + row)[firstColumn + column]) : 0;
     }
 }
 

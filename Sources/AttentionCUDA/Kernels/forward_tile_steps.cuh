@@ -1,8 +1,8 @@
 // The named steps of a forward pass on tensor cores, one warp's share of a tile.
 //
-// The steps and their order are those of TileSteps.swift. A warp owns RowTiles × 16 query rows, as fragments. P in
-// their layout is already the left operand of O += P V, so it never leaves the registers, and a row's statistics meet
-// in four neighbouring lanes: nothing is reduced across warps.
+// The steps and their order are those of TileSteps.swift. A warp owns RowTiles × 16 query rows, as fragments.
+// P in their layout is already the left operand of O += P V, so it never leaves the registers, and a row's
+// statistics meet in four neighbouring lanes: nothing is reduced across warps.
 #pragma once
 
 #include "tile_products.cuh"
@@ -128,8 +128,8 @@ struct ForwardTileSteps {
             }
     }
 
-    // O += P V. V: [KeyTile][D], read transposed. P is rounded 16 keys at a time: at D 128 all of it would not fit
-    // beside S.
+    // O += P V. V: [KeyTile][D], read transposed. P is rounded 16 keys at a time: at D 128 all of it would
+    // not fit beside S.
     __device__ void accumulate(const FragmentReader<D> &V) {
 #pragma unroll
         for (int k = 0; k < KeyTile / 16; ++k) {
@@ -161,8 +161,8 @@ struct ForwardTileSteps {
             }
     }
 
-    // Whether something not finite is in O of a row whose sum, and so all of whose visible scores, are numbers: it may
-    // come from a key that the row does not see.
+    // Whether something not finite is in O of a row whose sum, and so all of whose visible scores, are
+    // numbers: it may come from a key that the row does not see.
     __device__ bool mayHaveLeaked() const {
         bool leaked = false;
 #pragma unroll

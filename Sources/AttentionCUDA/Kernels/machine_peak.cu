@@ -1,15 +1,16 @@
-// What the device computes at best, as the ceiling that speeds are given as a share of: matrix instructions and
-// multiply-adds on operands that are there already. Nothing is loaded from or stored to memory meanwhile.
+// What the device computes at best, as the ceiling that speeds are given as a share of: matrix instructions
+// and multiply-adds on operands that are there already. Nothing is loaded from or stored to memory meanwhile.
 //
-// launch.queryLength is the number of rounds and launch.output where a number goes for each block, so that nothing is
-// computed in vain; a kernel's Br is the FLOPs of one thread in one round.
+// launch.queryLength is the number of rounds and launch.output where a number goes for each block, so that
+// nothing is computed in vain; a kernel's Br is the FLOPs of one thread in one round.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include "kernel_entry.cuh"
 #include "tensor_core.cuh"
 
-// Different bits for every index: on equal ones the arithmetic takes less power and runs faster than on real data.
+// Different bits for every index: on equal ones the arithmetic takes less power and runs faster than on real
+// data.
 __device__ inline uint32_t scramble(uint32_t x) {
     x ^= x >> 16;
     x *= 0x7feb352du;
@@ -37,7 +38,8 @@ struct MultiplyAddPeak {
         for (int i = 0; i < chains; ++i) sums[i] = threadIdx.x + i;
         for (int round = 0; round < launch.queryLength; ++round) {
 #pragma unroll
-            for (int i = 0; i < chains * steps; ++i) sums[i % chains] = fmaf(sums[i % chains], factor, addend);
+            for (int i = 0; i < chains * steps; ++i)
+                sums[i % chains] = fmaf(sums[i % chains], factor, addend);
         }
         float total = 0;
 #pragma unroll
@@ -57,7 +59,8 @@ struct TensorCorePeak {
 
     // A matrix of rows of 128 bytes, swizzled, eight rows apart by 1024.
     __device__ static uint64_t descriptor(uint32_t address) {
-        return uint64_t(address >> 4 & 0x3fff) | uint64_t(1) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
+        return uint64_t(address >> 4 & 0x3fff) | uint64_t(1) << 16 | uint64_t(1024 >> 4) << 32 |
+               uint64_t(1) << 62;
     }
 
     __device__ static void run(const AttentionLaunch &launch) {
@@ -82,9 +85,9 @@ struct TensorCorePeak {
         if (threadIdx.x == 0) reinterpret_cast<float *>(launch.output.address)[blockIdx.x] = total;
     }
 
-#define SUMS8(i)                                                                                                      \
-    "+f"(s[i]), "+f"(s[i + 1]), "+f"(s[i + 2]), "+f"(s[i + 3]), "+f"(s[i + 4]), "+f"(s[i + 5]), "+f"(s[i + 6]),       \
-        "+f"(s[i + 7])
+#define SUMS8(i)                                                                                             \
+    "+f"(s[i]), "+f"(s[i + 1]), "+f"(s[i + 2]), "+f"(s[i + 3]), "+f"(s[i + 4]), "+f"(s[i + 5]),              \
+        "+f"(s[i + 6]), "+f"(s[i + 7])
 #define SUMS32(i) SUMS8(i), SUMS8(i + 8), SUMS8(i + 16), SUMS8(i + 24)
     __device__ static void multiply(float (&s)[128], uint64_t left, uint64_t right) {
         asm volatile(

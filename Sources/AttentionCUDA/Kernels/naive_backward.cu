@@ -1,7 +1,8 @@
 // Attention by the definition, backward: P and dS whole in device memory. Any format, any head size.
 //
 //   1. delta = rowsum(dO ∘ O)                               BackwardPrepare
-//   2. S as in the forward pass, P = exp(S - lse)           NaiveScores (naive_forward.cu), NaiveProbabilities
+//   2. S as in the forward pass, P = exp(S - lse)           NaiveScores (naive_forward.cu),
+//                                                           NaiveProbabilities
 //   3. dV = Pᵀ dO                                           NaiveKeyProduct
 //   4. dS = P ∘ (dO Vᵀ - delta)                             NaiveScoresGradient
 //   5. dK = scale dSᵀ Q, dQ = scale dS K                    NaiveKeyProduct, NaiveRowProduct
@@ -15,10 +16,11 @@ struct NaiveProbabilities {
     static constexpr int threads = 256, sharedBytes = 0, queryTile = 1, keyTile = 0;
 
     __device__ static void run(const AttentionLaunch &launch) {
-        float *row = NaiveTiles::scores(launch.scores, launch, blockIdx.y) + int64_t(blockIdx.x) * launch.keyLength;
+        float *row =
+            NaiveTiles::scores(launch.scores, launch, blockIdx.y) + int64_t(blockIdx.x) * launch.keyLength;
         const TileRange visible = NaiveTiles::visibleKeys(launch);
-        const float lse =
-            reinterpret_cast<const float *>(launch.logSumExp)[int64_t(blockIdx.y) * launch.queryLength + blockIdx.x];
+        const float *allLSE = reinterpret_cast<const float *>(launch.logSumExp);
+        const float lse = allLSE[int64_t(blockIdx.y) * launch.queryLength + blockIdx.x];
         for (int key = threadIdx.x; key < launch.keyLength; key += threads)
             row[key] = !visible.contains(key) ? hidden : lse == -INFINITY ? 0 : expf(row[key] - lse);
     }
@@ -38,7 +40,7 @@ struct NaiveScoresGradient : NaiveTiles {
             launch.valueHeadSize);
         const float *P = scores(launch.scores, launch, pair);
         float *dS = scores(launch.scoresGradient, launch, pair);
-        const int64_t paddedRows = (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
+        const int64_t paddedRows = paddedRowCount(launch);
         const float2 *terms = reinterpret_cast<const float2 *>(launch.rowTerms) + pair * paddedRows;
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
@@ -50,7 +52,8 @@ struct NaiveScoresGradient : NaiveTiles {
                 const int key = firstKey + threadX() + 16 * c;
                 const int64_t index = int64_t(row) * launch.keyLength + key;
                 if (key < launch.keyLength)
-                    dS[index] = visible.contains(key) ? scoreGradient(P[index], dP[r][c], terms[row].y) : hidden;
+                    dS[index] =
+                        visible.contains(key) ? scoreGradient(P[index], dP[r][c], terms[row].y) : hidden;
             }
         }
     }
@@ -90,10 +93,10 @@ struct NaiveKeyProduct : NaiveTiles {
 
 FATTN_ENTRY(fattn_naive_probabilities, run, 1, NaiveProbabilities)
 
-#define NAIVE(format, T)                                                                                              \
-    FATTN_ENTRY(fattn_naive_scores_gradient_##format, run, 1, NaiveScoresGradient<T>)                                 \
-    FATTN_ENTRY(fattn_naive_value_gradient_##format, run, 1, NaiveKeyProduct<T, false>)                               \
-    FATTN_ENTRY(fattn_naive_key_gradient_##format, run, 1, NaiveKeyProduct<T, true>)                                  \
+#define NAIVE(format, T)                                                                                     \
+    FATTN_ENTRY(fattn_naive_scores_gradient_##format, run, 1, NaiveScoresGradient<T>)                        \
+    FATTN_ENTRY(fattn_naive_value_gradient_##format, run, 1, NaiveKeyProduct<T, false>)                      \
+    FATTN_ENTRY(fattn_naive_key_gradient_##format, run, 1, NaiveKeyProduct<T, true>)                         \
     FATTN_ENTRY(fattn_naive_query_gradient_##format, run, 1, NaiveRowProduct<T, true>)
 
 NAIVE(bf16, __nv_bfloat16)

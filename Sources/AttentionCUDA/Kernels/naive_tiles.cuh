@@ -1,6 +1,7 @@
 // What the naive algorithm's forward and backward passes share: tiles of S, P and dS in device memory.
 //
-// P and dS are [B, H, Nq, Nk] floats. Every product is made of 64 × 64 tiles of F32 FFMAs, whatever the format.
+// P and dS are [B, H, Nq, Nk] floats. Every product is made of 64 × 64 tiles of F32 FFMAs, whatever the
+// format.
 #pragma once
 
 #include "float_tile_steps.cuh"
@@ -24,15 +25,16 @@ struct NaiveTiles {
 
     // One matrix of scores as rows of floats.
     __device__ static Rows<const float> scoreRows(uint64_t address, const AttentionLaunch &launch, int pair) {
-        const TileOperand operand = {address, 0, int64_t(launch.queryLength) * launch.keyLength, launch.keyLength};
+        const TileOperand operand = {
+            address, 0, int64_t(launch.queryLength) * launch.keyLength, launch.keyLength};
         return Rows<const float>(operand, 0, pair);
     }
 
     // c = A Bᵀ over `size` columns of two tensors' rows.
     template <typename T>
     __device__ static void products(
-        Product &c, const Rows<const T> &A, int firstA, int limitA, const Rows<const T> &B, int firstB, int limitB,
-        int size) {
+        Product &c, const Rows<const T> &A, int firstA, int limitA, const Rows<const T> &B, int firstB,
+        int limitB, int size) {
         extern __shared__ __align__(1024) unsigned char memory[];
         float *a = reinterpret_cast<float *>(memory), *b = a + tile * pitch;
         clear(c);
@@ -56,7 +58,8 @@ struct NaiveScores : NaiveTiles {
         Product S;
         products(
             S, Rows<const T>(launch.query, batch, head), firstRow, launch.queryLength,
-            Rows<const T>(launch.key, batch, head / launch.groupSize), firstKey, plan.keyLength, launch.headSize);
+            Rows<const T>(launch.key, batch, head / launch.groupSize), firstKey, plan.keyLength,
+            launch.headSize);
         float *target = scores(launch.scores, launch, pair);
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
@@ -74,7 +77,8 @@ struct NaiveScores : NaiveTiles {
     }
 };
 
-// C = factor · M B, M being P or dS: O = P V and dQ = scale dS K. Grid (ceil(columns / 64), ceil(Nq / 64), B H).
+// C = factor · M B, M being P or dS: O = P V and dQ = scale dS K. Grid (ceil(columns / 64), ceil(Nq / 64), B
+// H).
 template <typename T, bool Gradient>
 struct NaiveRowProduct : NaiveTiles {
     __device__ static void run(const AttentionLaunch &launch) {
@@ -96,7 +100,8 @@ struct NaiveRowProduct : NaiveTiles {
             gemmNN<step, pitch, pitch, true>(c, a, b);
         }
         storeProduct(
-            c, Rows<T>(Gradient ? launch.queryGradient : launch.output, batch, head), firstRow, launch.queryLength,
-            size, [&](int) { return Gradient ? launch.softmaxScale : 1.0f; }, firstColumn);
+            c, Rows<T>(Gradient ? launch.queryGradient : launch.output, batch, head), firstRow,
+            launch.queryLength, size, [&](int) { return Gradient ? launch.softmaxScale : 1.0f; },
+            firstColumn);
     }
 };

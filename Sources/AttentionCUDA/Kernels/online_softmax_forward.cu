@@ -1,7 +1,8 @@
 // Attention one row at a time with a running maximum and normaliser, forward. Any format.
 //
-// Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", arXiv 1805.02867, Algorithm 3, with the
-// output carried along as in Rabe and Staats, "Self-attention does not need O(n²) memory", arXiv 2112.05682.
+// Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", arXiv 1805.02867, Algorithm 3,
+// with the output carried along as in Rabe and Staats, "Self-attention does not need O(n²) memory", arXiv
+// 2112.05682.
 //
 //   1. One warp takes a query row: m = -inf, l = 0, O = 0.
 //   2. For each key the row sees:

@@ -1,10 +1,11 @@
-// The online-softmax algorithm on one row or one key, each the work of one warp: for its own kernels, and for tiled
-// kernels to fall back to in rows that a mask has to keep clean of NaN and infinities.
+// The online-softmax algorithm on one row or one key, each the work of one warp: for its own kernels, and for
+// tiled kernels to fall back to in rows that a mask has to keep clean of NaN and infinities.
 //
-// A product of tiles adds 0 · v for a key that a row does not see. That is nothing, unless v is NaN or infinite: then
-// the row is lost, since no matrix product skips a term. It always shows in the result, which is NaN there; so a
-// kernel of tiles looks at what it is about to write, under a mask only, and where that is not finite has the row
-// computed once more here, where only visible keys are read. Finite inputs pay for one look at the result.
+// A product of tiles adds 0 · v for a key that a row does not see. That is nothing, unless v is NaN or
+// infinite: then the row is lost, since no matrix product skips a term. It always shows in the result, which
+// is NaN there; so a kernel of tiles looks at what it is about to write, under a mask only, and where that is
+// not finite has the row computed once more here, where only visible keys are read. Finite inputs pay for one
+// look at the result.
 //
 // Lane l holds elements l, l + 32, … of every row.
 #pragma once
@@ -90,9 +91,9 @@ struct OnlineSoftmaxRow {
             m = larger;
         }
         O.store(Rows<T>(launch.output, batch, head).row(row), launch.valueHeadSize, l == 0 ? 0 : 1 / l);
+        float *lse = reinterpret_cast<float *>(launch.logSumExp);
         if (threadIdx.x % 32 == 0)
-            reinterpret_cast<float *>(launch.logSumExp)[rowIndex(launch, batch, head, launch.queryLength) + row] =
-                l == 0 ? -INFINITY : m + logf(l);
+            lse[rowIndex(launch, batch, head, launch.queryLength) + row] = l == 0 ? -INFINITY : m + logf(l);
     }
 
     // dQ of one query row.
@@ -121,13 +122,15 @@ struct OnlineSoftmaxRow {
         WarpRow dK = WarpRow::zero(), dV = WarpRow::zero();
         if (key < plan.keyLength) {
             const TileRange rows = plan.visibleQueries(key);
-            const WarpRow k = WarpRow::load(Rows<const T>(launch.key, batch, keyHead).row(key), launch.headSize);
+            const WarpRow k =
+                WarpRow::load(Rows<const T>(launch.key, batch, keyHead).row(key), launch.headSize);
             const WarpRow v =
                 WarpRow::load(Rows<const T>(launch.value, batch, keyHead).row(key), launch.valueHeadSize);
 #pragma unroll 1
             for (int g = 0; g < launch.groupSize; ++g) {
                 const int head = keyHead * launch.groupSize + g;
-                const Rows<const T> Q(launch.query, batch, head), gradient(launch.outputGradient, batch, head);
+                const Rows<const T> Q(launch.query, batch, head),
+                    gradient(launch.outputGradient, batch, head);
                 const float2 *rowTerms = terms(launch, batch, head);
 #pragma unroll 1
                 for (int row = rows.lower; row < rows.upper; ++row) {
@@ -150,20 +153,21 @@ private:
     }
     // The lse and delta of a head's rows.
     __device__ static const float2 *terms(const AttentionLaunch &launch, int batch, int head) {
-        const int paddedRows = (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
-        return reinterpret_cast<const float2 *>(launch.rowTerms) + rowIndex(launch, batch, head, paddedRows);
+        return reinterpret_cast<const float2 *>(launch.rowTerms) +
+               rowIndex(launch, batch, head, paddedRowCount(launch));
     }
 };
 
-// The fall-backs of tiled kernels, one warp's work each: rows or keys first, first + step, … below a limit. Out of
-// line, so that the loops of the kernels keep their registers.
+// The fall-backs of tiled kernels, one warp's work each: rows or keys first, first + step, … below a limit.
+// Out of line, so that the loops of the kernels keep their registers.
 template <typename T>
 __device__ __noinline__ void recomputeRows(const AttentionLaunch &launch, int pair, int first, int limit) {
     for (int row = first; row < limit; ++row)
         OnlineSoftmaxRow<T>::forward(launch, pair / launch.heads, pair % launch.heads, row);
 }
 template <typename T>
-__device__ __noinline__ void recomputeQueryGradients(const AttentionLaunch &launch, int pair, int first, int limit) {
+__device__ __noinline__ void recomputeQueryGradients(
+    const AttentionLaunch &launch, int pair, int first, int limit) {
     for (int row = first; row < limit; ++row)
         OnlineSoftmaxRow<T>::queryGradient(launch, pair / launch.heads, pair % launch.heads, row);
 }
@@ -171,7 +175,8 @@ template <typename T>
 __device__ __noinline__ void recomputeKeyGradients(
     const AttentionLaunch &launch, int pair, int first, int limit, int step) {
     for (int key = first; key < limit; key += step)
-        OnlineSoftmaxRow<T>::keyGradients(launch, pair / launch.keyValueHeads, pair % launch.keyValueHeads, key);
+        OnlineSoftmaxRow<T>::keyGradients(
+            launch, pair / launch.keyValueHeads, pair % launch.keyValueHeads, key);
 }
 
 // The shape of the algorithm's own kernels: four warps, each with a row.

@@ -1,9 +1,10 @@
 // Tiles of Q, K, V … in shared memory: how they lie there, how they come in and how fragments are read.
 //
-// A tile is [rows][Columns] of 16-bit elements, Columns being the head size rounded up to its bucket. The 16-byte
-// chunks of a row are permuted by the row, chunk ^ row % 8, so that the eight rows that one ldmatrix phase reads,
-// and the eight rows of a fragment that one store writes, lie in different banks. Rows of an odd multiple of 64
-// bytes (Columns 32, 96) alternate between the halves of the banks by themselves: there two bits are permuted.
+// A tile is [rows][Columns] of 16-bit elements, Columns being the head size rounded up to its bucket. The
+// 16-byte chunks of a row are permuted by the row, chunk ^ row % 8, so that the eight rows that one ldmatrix
+// phase reads, and the eight rows of a fragment that one store writes, lie in different banks. Rows of an odd
+// multiple of 64 bytes (Columns 32, 96) alternate between the halves of the banks by themselves: there two
+// bits are permuted.
 #pragma once
 
 #include "tensor_core.cuh"
@@ -32,8 +33,8 @@ struct SharedTile {
 
 // The addresses from which a lane reads its share of a tile's fragments.
 //
-// The permutation touches only the low bits of the chunk, so all addresses of a lane are `period` registers plus
-// constants: no arithmetic is left in the loops.
+// The permutation touches only the low bits of the chunk, so all addresses of a lane are `period` registers
+// plus constants: no arithmetic is left in the loops.
 template <int Columns>
 struct FragmentReader {
     using Tile = SharedTile<Columns>;
@@ -73,7 +74,9 @@ struct Rows {
     int64_t stride;
 
     __device__ Rows(const TileOperand &operand, int batch, int head)
-        : base(reinterpret_cast<T *>(operand.address) + batch * operand.batchStride + head * operand.headStride),
+        : base(
+              reinterpret_cast<T *>(operand.address) + batch * operand.batchStride +
+              head * operand.headStride),
           stride(operand.rowStride) {}
 
     __device__ T *row(int r) const { return base + r * stride; }
@@ -115,8 +118,8 @@ template <typename T>
 using Given = typename GivenType<T>::Type;
 
 // Starts the copy of rows [first, first + RowCount) into a tile. Rows not `existing` and columns past `size`
-// become zeros: whatever lies there in memory, NaN too, never reaches a product. Called by `Threads` threads, thread
-// = 0 ..< Threads.
+// become zeros: whatever lies there in memory, NaN too, never reaches a product. Called by `Threads` threads,
+// thread = 0 ..< Threads.
 template <typename T, int Columns, int RowCount, int Threads, typename Existing = RowsBelow>
 __device__ inline void copyTile(
     uint32_t tile, const Rows<const T> &rows, int first, Given<Existing> existing, int size, bool vectorised,
@@ -125,8 +128,8 @@ __device__ inline void copyTile(
     constexpr int total = RowCount * Tile::chunks;
     static_assert(total % Threads == 0, "every thread copies the same number of chunks");
     if (vectorised) {
-        // A thread's chunks repeat their column and permutation after `cycle` passes, so that it walks `cycle`
-        // columns of rows, each with one pointer and one count of rows that exist.
+        // A thread's chunks repeat their column and permutation after `cycle` passes, so that it walks
+        // `cycle` columns of rows, each with one pointer and one count of rows that exist.
         constexpr int cycle = copyCycle(Threads, Tile::chunks);
         constexpr int step = cycle * Threads / Tile::chunks;
         static_assert(total % (cycle * Threads) == 0);

@@ -3,8 +3,8 @@
 // Source: Dao, Haziza, Massa and Sizov, "Flash-Decoding for long-context inference", 2023; the merge is the
 // associative one of Milakov and Gimelshein, arXiv 1805.02867, section 3.1.
 //
-//   1. A block takes one range of keys of one key/value head, and up to 16 rows of queries: all query heads of the
-//      group and their positions together, so that K and V are read once for the whole group.
+//   1. A block takes one range of keys of one key/value head, and up to 16 rows of queries: all query heads
+//      of the group and their positions together, so that K and V are read once for the whole group.
 //   2. Its warps take the range's tiles of 16 keys in turn, each with m, l and O of its own: no barriers.
 //   3. For each tile: scores, maskTile, onlineSoftmax, rescale, accumulate.
 //   4. The warps' (m, l, O) are merged; the block writes O / l in F32 and lse in log2 units.
@@ -127,7 +127,8 @@ private:
     }
 
     __device__ static void mergeWarps(
-        const AttentionLaunch &launch, const float *parts, int row, int batch, int head, int query, int lane) {
+        const AttentionLaunch &launch, const float *parts, int row, int batch, int head, int query,
+        int lane) {
         constexpr int part = mergeBytes / 4;
         float maximum = -INFINITY, sum = 0, weights[Warps];
         for (int w = 0; w < Warps; ++w) maximum = fmaxf(maximum, parts[w * part + packedRows * D + 2 * row]);
@@ -139,7 +140,8 @@ private:
         }
         const float inverse = sum == 0 ? 0 : 1 / sum;
         const int64_t rows = int64_t(launch.batch) * launch.heads * launch.queryLength;
-        const int64_t target = blockIdx.x * rows + (int64_t(batch) * launch.heads + head) * launch.queryLength + query;
+        const int64_t target =
+            blockIdx.x * rows + (int64_t(batch) * launch.heads + head) * launch.queryLength + query;
         float *O = reinterpret_cast<float *>(launch.partialOutput) + target * launch.valueHeadSize;
         for (int d = lane; d < launch.valueHeadSize; d += 32) {
             float value = 0;
@@ -163,13 +165,17 @@ struct SplitKeysMerge {
         const float *lse = reinterpret_cast<const float *>(launch.partialLogSumExp) + row;
         float maximum = -INFINITY, sum = 0;
         for (int s = 0; s < launch.splits; ++s) maximum = fmaxf(maximum, lse[s * rows]);
-        // A range without keys has no weight. One with a NaN has it for lse too: fmaxf passes it over, the sum takes it.
-        auto weight = [&](int s) { return lse[s * rows] == -INFINITY ? 0 : exp2Approximate(lse[s * rows] - maximum); };
+        // A range without keys has no weight. One with a NaN has it for lse too: fmaxf passes it over, the
+        // sum takes it.
+        auto weight = [&](int s) {
+            return lse[s * rows] == -INFINITY ? 0 : exp2Approximate(lse[s * rows] - maximum);
+        };
         for (int s = 0; s < launch.splits; ++s) sum += weight(s);
         const int query = row % launch.queryLength, pair = row / launch.queryLength;
         bool fails = false;
         T *O = Rows<T>(launch.output, pair / launch.heads, pair % launch.heads).row(query);
-        const float *parts = reinterpret_cast<const float *>(launch.partialOutput) + row * launch.valueHeadSize;
+        const float *parts =
+            reinterpret_cast<const float *>(launch.partialOutput) + row * launch.valueHeadSize;
         for (int d = threadIdx.x; d < launch.valueHeadSize; d += threads) {
             float value = 0;
             for (int s = 0; s < launch.splits; ++s) {
@@ -195,13 +201,13 @@ template <typename T>
 using SplitKeysForward256 = LargestThatFits<SplitKeysForward<T, 256, 4, 3>, SplitKeysForward<T, 256, 4, 2>>;
 
 // Warps and stages: what keeps 96 to 128 KiB of copies under way on a processor.
-#define SPLIT_KEYS(format, T)                                                                                         \
-    FATTN_ENTRY(fattn_split_forward_##format##_d32, run, 2, SplitKeysForward<T, 32, 4, 6>)                            \
-    FATTN_ENTRY(fattn_split_forward_##format##_d64, run, 2, SplitKeysForward<T, 64, 4, 4>)                            \
-    FATTN_ENTRY(fattn_split_forward_##format##_d96, run, 2, SplitKeysForward<T, 96, 4, 4>)                            \
-    FATTN_ENTRY(fattn_split_forward_##format##_d128, run, 2, SplitKeysForward<T, 128, 4, 3>)                          \
-    FATTN_ENTRY(fattn_split_forward_##format##_d192, run, 1, SplitKeysForward<T, 192, 4, 3>)                          \
-    FATTN_ENTRY(fattn_split_forward_##format##_d256, run, 1, SplitKeysForward256<T>)                                  \
+#define SPLIT_KEYS(format, T)                                                                                \
+    FATTN_ENTRY(fattn_split_forward_##format##_d32, run, 2, SplitKeysForward<T, 32, 4, 6>)                   \
+    FATTN_ENTRY(fattn_split_forward_##format##_d64, run, 2, SplitKeysForward<T, 64, 4, 4>)                   \
+    FATTN_ENTRY(fattn_split_forward_##format##_d96, run, 2, SplitKeysForward<T, 96, 4, 4>)                   \
+    FATTN_ENTRY(fattn_split_forward_##format##_d128, run, 2, SplitKeysForward<T, 128, 4, 3>)                 \
+    FATTN_ENTRY(fattn_split_forward_##format##_d192, run, 1, SplitKeysForward<T, 192, 4, 3>)                 \
+    FATTN_ENTRY(fattn_split_forward_##format##_d256, run, 1, SplitKeysForward256<T>)                         \
     FATTN_ENTRY(fattn_split_merge_##format, run, 1, SplitKeysMerge<T>)
 
 SPLIT_KEYS(bf16, __nv_bfloat16)

@@ -24,7 +24,8 @@ struct TilePlan {
         : queryLength(launch.queryLength), keyLength(launch.keyLength), mask(launch.mask) {
         // Lengths that come from device memory have been checked by nobody.
         if (launch.keyLengths)
-            keyLength = min(max(reinterpret_cast<const int *>(launch.keyLengths)[batch], 0), launch.keyLength);
+            keyLength =
+                min(max(reinterpret_cast<const int *>(launch.keyLengths)[batch], 0), launch.keyLength);
     }
 
     // MARK: The mask's geometry.

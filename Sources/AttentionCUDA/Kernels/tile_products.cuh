@@ -1,8 +1,8 @@
 // The block products on tensor cores, one warp's share of them, from fragments and tiles of 16-bit elements.
 //
-// A product is c[RowTiles][Fragments][4]: RowTiles × 16 rows and Fragments × 8 columns; lane l holds, in fragment f of
-// a row tile, rows l / 4 and l / 4 + 8 and columns 8 f + 2 (l % 4) + {0, 1}: the layout in which mma.sync leaves its
-// result and takes, rounded, its left operand.
+// A product is c[RowTiles][Fragments][4]: RowTiles × 16 rows and Fragments × 8 columns; lane l holds, in
+// fragment f of a row tile, rows l / 4 and l / 4 + 8 and columns 8 f + 2 (l % 4) + {0, 1}: the layout in
+// which mma.sync leaves its result and takes, rounded, its left operand.
 #pragma once
 
 #include "shared_tile.cuh"
@@ -79,10 +79,12 @@ __device__ inline void multiplyRegisters(
         }
 }
 
-// c += A B over Steps × 16 columns of A: A [16 RowTiles][…] by rows, B [16 Steps][8 Fragments] read transposed.
+// c += A B over Steps × 16 columns of A: A [16 RowTiles][…] by rows, B [16 Steps][8 Fragments] read
+// transposed.
 template <typename T, int Steps, int RowTiles, int Fragments, int ColumnsA, int ColumnsB>
 __device__ inline void multiplyColumns(
-    float (&c)[RowTiles][Fragments][4], const FragmentReader<ColumnsA> &A, const FragmentReader<ColumnsB> &B) {
+    float (&c)[RowTiles][Fragments][4], const FragmentReader<ColumnsA> &A,
+    const FragmentReader<ColumnsB> &B) {
 #pragma unroll
     for (int k = 0; k < Steps; ++k) {
         uint32_t a[RowTiles][4];
@@ -121,7 +123,8 @@ __device__ inline void packOperand(
 
 // Writes a left operand to a tile, from where `tile` reads one.
 template <int Columns, int RowTiles, int Steps>
-__device__ inline void storeOperand(const FragmentReader<Columns> &tile, const uint32_t (&a)[RowTiles][Steps][4]) {
+__device__ inline void storeOperand(
+    const FragmentReader<Columns> &tile, const uint32_t (&a)[RowTiles][Steps][4]) {
 #pragma unroll
     for (int t = 0; t < RowTiles; ++t)
 #pragma unroll

@@ -19,8 +19,9 @@ package struct DeviceTensorView: Sendable {
 
     /// Whether every row starts at a multiple of 16 bytes.
     func isAligned(elementBytes: Int) -> Bool {
-        // The lowest bits are 0 in each of them if they are 0 in their union.
-        address % 16 == 0 && (strides.batch | strides.head | strides.row) * elementBytes % 16 == 0
+        // The lowest bits are 0 in each of them if they are 0 in their union. Nothing is multiplied: the
+        // stride of an axis of one entry may be any number.
+        address % 16 == 0 && (strides.batch | strides.head | strides.row) % (16 / elementBytes) == 0
     }
 }
 

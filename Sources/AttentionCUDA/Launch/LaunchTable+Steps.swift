@@ -24,7 +24,7 @@ extension LaunchProblem {
         case .flashAttention1:
             return [step("fa1_forward_\(bucketName)", .flashAttention1Forward, .fixed(Grid(heads)))]
         case .flashAttention2 where splitsKeys:
-            let rowTiles = (s.queryLength * s.groupSize + 15) / 16
+            let rowTiles = TilePlan.tiles(s.queryLength * s.groupSize, of: 16)
             return [
                 step(
                     "split_forward_\(bucketName)", .splitKeysForward,
@@ -143,9 +143,10 @@ extension LaunchProblem {
 }
 
 extension LaunchStep {
-    /// Heads whose blocks run side by side: about as many as a third of an H100's L2 holds, one without a mask. All
-    /// groups are of one size if up to twice as many make that possible: a small last group ends with its long tiles,
-    /// most processors being idle (F32 forward, causal, D 96, 128 heads: 10 at once 0.59 of the peak, 128 0.64).
+    /// Heads whose blocks run side by side: about as many as a third of an H100's L2 holds, one without a
+    /// mask. All groups are of one size if up to twice as many make that possible: a small last group ends
+    /// with its long tiles, most processors being idle (F32 forward, causal, D 96, 128 heads: 10 at once 0.59
+    /// of the peak, 128 0.64).
     package func pairsAtOnce(_ mask: AttentionMask) -> Int {
         if mask == .full { return 1 }
         let fitting = max(1, min(pairs, (16 << 20) / max(pairBytes, 1)))

@@ -13,7 +13,7 @@ package enum KernelFormat: String, Hashable, Sendable {
         case is Float.Type: self = .f32
         case is BFloat16.Type: self = .bf16
         default:
-            #if !(os(macOS) && arch(x86_64))
+            #if !((os(macOS) || targetEnvironment(macCatalyst)) && arch(x86_64))
             guard element is Float16.Type else { return nil }
             self = .f16
             #else
@@ -73,7 +73,7 @@ package struct LaunchProblem: Hashable, Sendable {
         guard algorithm == .flashAttention2, format == .f32 else { return false }
         let s = shape
         func blocks(_ length: Int, _ heads: Int, _ tile: Int) -> Int {
-            (length + tile - 1) / tile * heads * s.batch
+            TilePlan.tiles(length, of: tile) * heads * s.batch
         }
         return switch pass {
         case .forward: 4 * blocks(s.queryLength, s.heads, 128) <= multiprocessorCount
@@ -96,10 +96,7 @@ package struct LaunchProblem: Hashable, Sendable {
     }
 
     /// Query rows of the working memory: Nq rounded up.
-    package var paddedRows: Int {
-        let padding = Int(TileRowPadding)
-        return (shape.queryLength + padding - 1) / padding * padding
-    }
+    package var paddedRows: Int { shape.queryLength.roundedUp(toMultipleOf: Int(TileRowPadding)) }
 
     /// Whether the backward pass reads its operands transposed, which a launch before it writes.
     package var readsColumns: Bool {
@@ -109,8 +106,10 @@ package struct LaunchProblem: Hashable, Sendable {
     /// Lengths of the transposed operands: Nq and Nk rounded up.
     package var columnLengths: (queries: Int, keys: Int) {
         let padding = Int(TileColumnPadding)
-        func padded(_ length: Int) -> Int { (length + padding - 1) / padding * padding }
-        return (padded(shape.queryLength), padded(shape.keyLength))
+        return (
+            shape.queryLength.roundedUp(toMultipleOf: padding),
+            shape.keyLength.roundedUp(toMultipleOf: padding)
+        )
     }
 
     /// What the device does not compute, by name; nil if it does.
@@ -183,7 +182,7 @@ package enum GridRule: Hashable, Sendable {
             processors: processors)
     }
 
-    private func count(_ size: Int, _ tile: Int32) -> Int { (size + Int(tile) - 1) / Int(tile) }
+    private func count(_ length: Int, _ tile: Int32) -> Int { TilePlan.tiles(length, of: Int(tile)) }
 }
 
 /// Tiles that are left when every processor has had as many whole ones as the others, and how many blocks

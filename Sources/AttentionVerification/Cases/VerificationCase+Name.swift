@@ -33,7 +33,7 @@ extension VerificationCase: CustomStringConvertible, LosslessStringConvertible {
     /// The case of this name, or nil if there is no such case.
     public init?(_ description: String) {
         let parts = description.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
-        guard parts.count >= 6, let pass = Pass(rawValue: parts[0]),
+        guard parts.count >= 6, let pass = AttentionPass(rawValue: parts[0]),
             let element = ElementType(rawValue: parts[1]),
             let algorithm = AttentionAlgorithm(rawValue: parts[2]),
             let gemm = GEMMProvider(rawValue: parts[3]), let kernels = KernelSet(rawValue: parts[4]),

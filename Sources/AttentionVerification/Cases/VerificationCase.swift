@@ -15,11 +15,7 @@ public struct VerificationCase: Hashable, Sendable {
         }
     }
 
-    public enum Pass: String, Hashable, Sendable, CaseIterable {
-        case forward, backward
-    }
-
-    public var pass: Pass
+    public var pass: AttentionPass
     public var element: ElementType
     public var algorithm: AttentionAlgorithm
     /// On a GPU, `gemm`, `kernels` and `threads` mean nothing.
@@ -37,7 +33,7 @@ public struct VerificationCase: Hashable, Sendable {
     public var deterministic = false
 
     public init(
-        pass: Pass, element: ElementType, algorithm: AttentionAlgorithm, gemm: GEMMProvider,
+        pass: AttentionPass, element: ElementType, algorithm: AttentionAlgorithm, gemm: GEMMProvider,
         kernels: KernelSet, problem: Problem
     ) {
         self.pass = pass

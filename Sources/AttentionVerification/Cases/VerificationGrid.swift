@@ -56,7 +56,7 @@ public enum VerificationGrid {
             for kernels in machine.kernelSets {
                 for gemm in machine.providers {
                     for algorithm in AttentionAlgorithm.allCases {
-                        for pass in VerificationCase.Pass.allCases {
+                        for pass in AttentionPass.allCases {
                             cases.append(entry.make(pass, element, algorithm, gemm, kernels))
                         }
                     }
@@ -79,7 +79,7 @@ public enum VerificationGrid {
         for element in elements {
             for gemm in machine.providers where !quick || gemm == machine.providers.first {
                 for algorithm in AttentionAlgorithm.allCases {
-                    for pass in VerificationCase.Pass.allCases {
+                    for pass in AttentionPass.allCases {
                         let kernels = machine.kernelSets[turn % machine.kernelSets.count]
                         cases.append(entry.make(pass, element, algorithm, gemm, kernels))
                     }

@@ -30,7 +30,7 @@ struct VerificationProblem {
     }
 
     func make(
-        _ pass: VerificationCase.Pass, _ element: VerificationCase.ElementType,
+        _ pass: AttentionPass, _ element: VerificationCase.ElementType,
         _ algorithm: AttentionAlgorithm, _ gemm: GEMMProvider, _ kernels: KernelSet
     ) -> VerificationCase {
         var made = VerificationCase(

@@ -113,7 +113,7 @@ private final class Operands<Element: AttentionElement> {
     }
 
     /// O and lse, or dQ, dK and dV, in the order `[B, H, N, D]`.
-    func results(_ pass: VerificationCase.Pass) -> [[Double]] {
+    func results(_ pass: AttentionPass) -> [[Double]] {
         pass == .forward ? [output.dense(), logSumExp.dense()] : gradients.map { $0.1.dense() }
     }
 
@@ -128,7 +128,7 @@ private final class Operands<Element: AttentionElement> {
     /// Runs the forward pass, and the backward pass if asked for, over copies on the device, guards and all,
     /// and fetches what they wrote.
     func runOnDevice(
-        _ attention: Attention<Element>, _ pass: VerificationCase.Pass
+        _ attention: Attention<Element>, _ pass: AttentionPass
     ) throws(AttentionError) {
         let stream = try DeviceStream()
         var lengths: DeviceVector<Int32>?
@@ -167,11 +167,7 @@ private final class Operands<Element: AttentionElement> {
         _ body: (UnsafeBufferPointer<Int32>?) throws(AttentionError) -> Void
     ) throws(AttentionError) {
         guard let keyLengths else { return try body(nil) }
-        var failure: AttentionError?
-        keyLengths.withUnsafeBufferPointer { lengths in
-            do throws(AttentionError) { try body(lengths) } catch { failure = error }
-        }
-        if let failure { throw failure }
+        try keyLengths.withUnsafeBufferPointer { lengths throws(AttentionError) in try body(lengths) }
     }
 }
 

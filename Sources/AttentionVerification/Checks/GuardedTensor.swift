@@ -16,17 +16,11 @@ final class GuardedTensor<Element: AttentionElement> {
     ///   - padding: elements between the end of a row and the next.
     init(_ extents: TensorExtents, layout: TensorLayout = .bhnd, padding: Int = 0) {
         self.extents = extents
-        let width = extents.size + padding
-        strides =
-            switch layout {
-            case .bhnd:
-                TensorStrides(
-                    batch: extents.heads * extents.length * width, head: extents.length * width, row: width)
-            case .bnhd:
-                TensorStrides(
-                    batch: extents.heads * extents.length * width, head: width, row: extents.heads * width)
-            }
-        reach = extents.count == 0 ? 0 : extents.batch * extents.heads * extents.length * width - padding
+        // As if the gaps were elements.
+        var wide = extents
+        wide.size += padding
+        strides = layout.strides(wide)
+        reach = extents.count == 0 ? 0 : wide.count - padding
         memory = .allocate(capacity: reach + 2 * Self.margin)
         memory.initialize(repeating: Self.guardValue)
     }

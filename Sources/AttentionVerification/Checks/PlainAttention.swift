@@ -27,7 +27,7 @@ struct PlainAttention<Element: AttentionElement> {
     }
 
     /// O and lse, or dQ, dK and dV.
-    func tensors(_ pass: VerificationCase.Pass) -> [[Double]] {
+    func tensors(_ pass: AttentionPass) -> [[Double]] {
         let shape = oracle.shape
         var output = [Float](repeating: 0, count: shape.outputExtents.count)
         var lse = [Float](repeating: -.infinity, count: shape.rowCount)

@@ -8,8 +8,6 @@ public struct TensorError: Hashable, Sendable {
     public var maximum: Double = 0
     /// √(mean (x − ref)²), over the same entries.
     public var rmse: Double = 0
-    /// `maximum` / max |ref|.
-    public var relative: Double = 0
     /// max |x − ref| / (atol + rtol · |ref|): 1 or less is within the tolerance.
     public var excess: Double = 0
     /// max |ref|, over the finite entries.
@@ -42,7 +40,6 @@ public struct TensorError: Hashable, Sendable {
             excess = max(excess, error / (absolute + proportional * abs(ref)))
         }
         rmse = finite == 0 ? 0 : (squares / Double(finite)).squareRoot()
-        relative = maximum == 0 ? 0 : maximum / max(magnitude, .leastNormalMagnitude)
     }
 }
 

@@ -9,11 +9,6 @@ public struct VerificationResult: Sendable {
     public var failures: [String] = []
 
     public var passed: Bool { failures.isEmpty }
-
-    /// The largest error of any tensor.
-    public var maximumError: Double { errors.map(\.maximum).max() ?? 0 }
-    public var rmse: Double { errors.map(\.rmse).max() ?? 0 }
-    public var relativeError: Double { errors.map(\.relative).max() ?? 0 }
 }
 
 extension VerificationCase.ElementType {

@@ -61,7 +61,7 @@ private final class Reference<Element: AttentionElement>: AnyReference {
     private var naiveErrors: [NaiveKey: [TensorError]] = [:]
 
     private struct NaiveKey: Hashable {
-        var pass: VerificationCase.Pass
+        var pass: AttentionPass
         /// Nil for the plain loops, against which the library's naive algorithm itself is measured.
         var source: [String]?
     }
@@ -153,7 +153,7 @@ private final class Reference<Element: AttentionElement>: AnyReference {
     }
 }
 
-extension VerificationCase.Pass {
+extension AttentionPass {
     /// What the pass writes.
     fileprivate var tensorNames: [String] {
         self == .forward ? ["output", "logSumExp"] : ["queryGradient", "keyGradient", "valueGradient"]

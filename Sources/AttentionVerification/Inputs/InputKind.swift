@@ -132,8 +132,8 @@ extension Tensor {
         return tensor
     }
 
-    /// Sets the entries to numbers `first` and following of the generator's normal sequence, on all cores: the
-    /// keys of a long decoding step are a quarter of a billion numbers.
+    /// Sets the entries to numbers `first` and following of the generator's normal sequence, on all cores:
+    /// the keys of a long decoding step are a quarter of a billion numbers.
     @_specialize(where Element == Float)
     @_specialize(where Element == Double)
     @_specialize(where Element == BFloat16)

@@ -1,7 +1,7 @@
 // The part of the CUDA driver API that we call, opened at run time.
 //
-// Nothing of CUDA is needed to build or to start the program: the driver's library is looked for when the first
-// device is asked for. Names and numbers are those of the driver's documented, stable interface.
+// Nothing of CUDA is needed to build or to start the program: the driver's library is looked for when the
+// first device is asked for. Names and numbers are those of the driver's documented, stable interface.
 #ifndef CUDA_DRIVER_H
 #define CUDA_DRIVER_H
 
@@ -64,7 +64,8 @@ typedef struct {
     CUDAResult (*poolDestroy)(CUDAPoolHandle pool);
     CUDAResult (*poolSetAttribute)(CUDAPoolHandle pool, int attribute, void *value);
     CUDAResult (*poolTrim)(CUDAPoolHandle pool, size_t bytesToKeep);
-    CUDAResult (*memoryAllocate)(uint64_t *address, size_t bytes, CUDAPoolHandle pool, CUDAStreamHandle stream);
+    CUDAResult (*memoryAllocate)(
+        uint64_t *address, size_t bytes, CUDAPoolHandle pool, CUDAStreamHandle stream);
     CUDAResult (*memoryFree)(uint64_t address, CUDAStreamHandle stream);
     CUDAResult (*copyToDevice)(uint64_t target, const void *source, size_t bytes, CUDAStreamHandle stream);
     CUDAResult (*copyToHost)(void *target, uint64_t source, size_t bytes, CUDAStreamHandle stream);
@@ -82,12 +83,13 @@ typedef struct {
     CUDAResult (*eventSynchronize)(CUDAEventHandle event);
     CUDAResult (*eventElapsedTime)(float *milliseconds, CUDAEventHandle start, CUDAEventHandle end);
     CUDAResult (*launchKernel)(
-        CUDAFunction function, unsigned gridX, unsigned gridY, unsigned gridZ, unsigned blockX, unsigned blockY,
-        unsigned blockZ, unsigned sharedBytes, CUDAStreamHandle stream, void **parameters, void **extra);
+        CUDAFunction function, unsigned gridX, unsigned gridY, unsigned gridZ, unsigned blockX,
+        unsigned blockY, unsigned blockZ, unsigned sharedBytes, CUDAStreamHandle stream, void **parameters,
+        void **extra);
 } CUDADriverFunctions;
 
-// Opens the driver's library and finds every function. Returns null, or what is missing: the loader's words or the
-// name of the function, in memory of the loader or of the program's constants.
+// Opens the driver's library and finds every function. Returns null, or what is missing: the loader's words
+// or the name of the function, in memory of the loader or of the program's constants.
 const char *cuda_driver_open(CUDADriverFunctions *functions);
 
 #endif

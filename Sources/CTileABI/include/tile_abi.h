@@ -39,12 +39,13 @@ typedef struct {
     uint64_t rowTerms;         // float [B, H, Nr, 2]: lse in log2 units (+inf for an empty row or none), and
                                // delta = rowsum(dO * O); Nr is Nq rounded up to TileRowPadding
     uint64_t keyLengths;       // int32_t [B]: how many of the keys exist; 0 if all
-    uint64_t gradientSum;      // float [B, H, Nr, Dp], dQ before its rounding, in fragment order, Dp being the
-                               // bucket of D: see flash_attention_2_backward.cu; 0 in the deterministic mode.
-                               // F32: the address of dQ, whose rows are added to where they are
-    uint64_t transposed;       // float [B, H, Dp, N'q] twice, the columns of Q and of dO, then [B, Hkv, Dp, N'k]
-                               // twice, those of K and of V; N' being N rounded up to TileColumnPadding: F32's
-                               // FlashAttention-2 only
+    uint64_t gradientSum;      // float [B, H, Nr, Dp], dQ before its rounding, in fragment order, Dp being
+                               // the bucket of D: see flash_attention_2_backward.cu; 0 in the
+                               // deterministic mode. F32: the address of dQ, whose rows are added to where
+                               // they are
+    uint64_t transposed;       // float [B, H, Dp, N'q] twice, the columns of Q and of dO, then
+                               // [B, Hkv, Dp, N'k] twice, those of K and of V; N' being N rounded up to
+                               // TileColumnPadding: F32's FlashAttention-2 only
     uint64_t partialOutput;    // float [splits, B, H, Nq, Dv]: see split_keys_forward.cu
     uint64_t partialLogSumExp; // float [splits, B, H, Nq], in units of log2
     uint64_t scores;           // float [B, H, Nq, Nk]: naive only
@@ -68,8 +69,9 @@ typedef struct {
 
     float softmaxScale;
     float softmaxScaleLog2; // softmaxScale * log2(e)
-    // |softmaxScaleLog2|, at least the smallest normal float: the factor on scores whose maximum is taken before it,
-    // so that the largest stays the largest and -inf stays -inf. The sign of a negative scale goes to Q.
+    // |softmaxScaleLog2|, at least the smallest normal float: the factor on scores whose maximum is taken
+    // before it, so that the largest stays the largest and -inf stays -inf. The sign of a negative scale goes
+    // to Q.
     float positiveScaleLog2;
 } AttentionLaunch;
 
@@ -80,5 +82,12 @@ typedef struct {
     int32_t queryTile;   // Br, 0 where the kernel has no query tiles
     int32_t keyTile;     // Bc, 0 where the kernel has no key tiles
 } TileKernelGeometry;
+
+#ifdef __CUDACC__
+// Nr
+__device__ inline int paddedRowCount(const AttentionLaunch &launch) {
+    return (launch.queryLength + TileRowPadding - 1) / TileRowPadding * TileRowPadding;
+}
+#endif
 
 #endif

@@ -5,7 +5,8 @@
 
 #define VECTOR_INSTRUCTION static inline __attribute__((always_inline))
 
-// Starts to bring the cache line of an address to the second cache, and does not wait. The address need not exist.
+// Starts to bring the cache line of an address to the second cache, and does not wait. The address need not
+// exist.
 VECTOR_INSTRUCTION void prefetch_line(const void *address) { __builtin_prefetch(address, 0, 2); }
 
 // Asks for the cache line of an address that will be read and written soon.
@@ -25,14 +26,14 @@ typedef unsigned int vector_u32 __attribute__((vector_size(VECTOR_BYTES)));
 // As many 16-bit numbers as vector_f32 has lanes.
 typedef unsigned short vector_u16 __attribute__((vector_size(VECTOR_BYTES / 2)));
 
-// a * b + c and a * b - c, rounded once. (Swift's `addingProduct` is a call for each lane that the optimiser has
-// to gather into a vector again, and does not always.)
-#define VECTOR_MULTIPLY_ADD(name)                                                                              \
-    VECTOR_INSTRUCTION name name##_multiply_add(name a, name b, name c) {                                      \
-        return __builtin_elementwise_fma(a, b, c);                                                             \
-    }                                                                                                          \
-    VECTOR_INSTRUCTION name name##_multiply_subtract(name a, name b, name c) {                                 \
-        return __builtin_elementwise_fma(a, b, -c);                                                            \
+// a * b + c and a * b - c, rounded once. (Swift's `addingProduct` is a call for each lane that the optimiser
+// has to gather into a vector again, and does not always.)
+#define VECTOR_MULTIPLY_ADD(name)                                                                            \
+    VECTOR_INSTRUCTION name name##_multiply_add(name a, name b, name c) {                                    \
+        return __builtin_elementwise_fma(a, b, c);                                                           \
+    }                                                                                                        \
+    VECTOR_INSTRUCTION name name##_multiply_subtract(name a, name b, name c) {                               \
+        return __builtin_elementwise_fma(a, b, -c);                                                          \
     }
 
 #if defined(__FMA__) || defined(__aarch64__)
@@ -88,8 +89,8 @@ VECTOR_INSTRUCTION vector_f32 vector_f32_dot_pairs(vector_f32 sum, vector_f32 a,
 // Pairs of BF16: lane i holds number i of both.
 VECTOR_INSTRUCTION vector_f32 vector_f32_interleave(vector_u16 first, vector_u16 second) {
     return (vector_f32)__builtin_shufflevector(
-        first, second, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12,
-        28, 13, 29, 14, 30, 15, 31);
+        first, second, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27,
+        12, 28, 13, 29, 14, 30, 15, 31);
 }
 
 // The lanes rounded to BF16, the even one of two, 32 bytes to any address. Subnormal numbers become 0.

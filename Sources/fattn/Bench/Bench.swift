@@ -66,8 +66,8 @@ struct Bench {
         }
     }
 
-    /// Times the cases in turns, so that a slow spell of the machine falls on all of them: in any order, because
-    /// spells may come back, like the turns, with a period.
+    /// Times the cases in turns, so that a slow spell of the machine falls on all of them: in any order,
+    /// because spells may come back, like the turns, with a period.
     private func time<Element>(_ cases: [BenchCase<Element>]) {
         let turn = max(seconds / 8, 0.005)
         var unfinished = cases.filter { $0.row.failure == nil }

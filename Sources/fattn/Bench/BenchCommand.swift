@@ -84,30 +84,23 @@ struct BenchCommand: ParsableCommand {
         try requireReleaseBuild("bench")
         for device in device { try device.require() }
         try workers.check()
-        try workers.parallel?.require()
+        try requireAvailable(AttentionOptions(parallelRuntime: workers.parallel))
         try fattn.check(seconds: seconds)
         try fattn.check(shapes: shape)
         guard input == nil || shape.isEmpty else {
             throw CommandError.usage(
                 "--shape: expected none beside --input, whose tensors have one, got some")
         }
-        if let json, let csv, try AtomicFile.areSame(json, csv) {
-            throw CommandError.usage("--csv: expected another file than that of --json, got '\(csv)'")
-        }
+        try checkFiles(read: ["--input": input], written: ["--json": json, "--csv": csv])
     }
 
     /// The providers asked for, or those that are there.
     private func providers() throws -> [GEMMProvider] {
         guard gemm.isEmpty else {
-            for provider in gemm { try requireProvider(provider) }
+            for provider in gemm { try requireAvailable(AttentionOptions(gemm: provider)) }
             return gemm
         }
         return VerificationMachine.current.providers
-    }
-
-    private func requireProvider(_ provider: GEMMProvider) throws {
-        let shape = AttentionShape(batch: 1, heads: 1, queryLength: 1, headSize: 1)
-        _ = try Attention<Float>(shape: shape, options: AttentionOptions(gemm: provider))
     }
 
     private func problems() throws -> [BenchProblem] {

@@ -36,8 +36,6 @@ final class DeviceEngine<Element: FileElement>: BenchEngine {
         try stream.synchronize()
     }
 
-    var configuration: AttentionConfiguration { attention.configuration }
-
     func forward() throws -> AttentionOutput<Element> {
         try enqueue(.forward)
         return AttentionOutput(

@@ -3,7 +3,6 @@ import FlashAttention
 /// What computes the cases of a problem: a plan on a device, with the operands where it needs them.
 protocol BenchEngine<Element>: AnyObject {
     associatedtype Element: FileElement
-    var configuration: AttentionConfiguration { get }
     /// Runs the forward pass and gives its result on the host.
     func forward() throws -> AttentionOutput<Element>
     /// Runs the backward pass from the last forward pass and gives its result on the host.
@@ -25,8 +24,6 @@ final class HostEngine<Element: FileElement>: BenchEngine {
         self.inputs = inputs
         self.results = results
     }
-
-    var configuration: AttentionConfiguration { attention.configuration }
 
     func forward() throws -> AttentionOutput<Element> {
         results.forward = try attention.forward(

@@ -18,14 +18,7 @@ extension AttentionDevice: ExpressibleByArgument {
 extension AttentionAlgorithm: ExpressibleByArgument {}
 extension GEMMProvider: ExpressibleByArgument {}
 
-extension ParallelRuntime: ExpressibleByArgument {
-    /// - Throws: `AttentionError.libraryUnavailable` for one that is not installed.
-    func require() throws {
-        let shape = AttentionShape(batch: 1, heads: 1, queryLength: 1, headSize: 1)
-        _ = try Attention<Float>(shape: shape, options: AttentionOptions(parallelRuntime: self))
-    }
-}
-
+extension ParallelRuntime: ExpressibleByArgument {}
 extension CausalAlignment: ExpressibleByArgument {}
 extension TensorLayout: ExpressibleByArgument {}
 
@@ -77,6 +70,13 @@ func list<Value: RawRepresentable<String> & CaseIterable & Equatable>(_ text: St
         if !values.contains(value) { values.append(value) }
     }
     return values
+}
+
+/// Checks that what the options ask for is here, before any work.
+/// - Throws: `AttentionError` for kernels, a library or a device that this machine does not have.
+func requireAvailable(_ options: AttentionOptions) throws {
+    let shape = AttentionShape(batch: 1, heads: 1, queryLength: 1, headSize: 1)
+    _ = try Attention<Float>(shape: shape, options: options)
 }
 
 /// - Throws: `CommandError.usage` for a time that no case can take.

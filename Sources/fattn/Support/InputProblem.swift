@@ -151,5 +151,8 @@ func withElementType(of file: SafeTensorsFile, _ body: (any FileElement.Type) th
     }
 }
 
-/// A shape as messages show it.
-func describe(_ shape: [Int]) -> String { "[" + shape.map(String.init).joined(separator: ",") + "]" }
+/// A shape as messages show it. A file may give a tensor a million axes.
+func describe(_ shape: [Int]) -> String {
+    let sizes = shape.prefix(8).map(String.init) + (shape.count > 8 ? ["…"] : [])
+    return "[" + sizes.joined(separator: ",") + "]"
+}

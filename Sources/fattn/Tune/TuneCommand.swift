@@ -41,7 +41,7 @@ struct TuneCommand: ParsableCommand {
         try workers.check()
         try check(seconds: seconds)
         try check(shapes: shape)
-        try requireLibraries()
+        try requireAvailable(AttentionOptions(gemm: gemm, parallelRuntime: workers.parallel))
         let shapes = shape.isEmpty ? Self.defaultShapes : shape
         for (shape, type) in shapes.flatMap({ shape in cases.types.map { (shape, $0) } }) {
             try BenchProblem(shape: shape, type: type, file: nil).requireMemory()
@@ -68,13 +68,6 @@ struct TuneCommand: ParsableCommand {
         if failed > 0 {
             throw CommandError.checkFailed("tune: \(failed) of \(results.count) problems failed")
         }
-    }
-
-    /// Asks for them before anything is timed.
-    private func requireLibraries() throws {
-        let shape = AttentionShape(batch: 1, heads: 1, queryLength: 1, headSize: 1)
-        let options = AttentionOptions(gemm: gemm, parallelRuntime: workers.parallel)
-        _ = try Attention<Float>(shape: shape, options: options)
     }
 
     private func rows(_ shapes: [AttentionShape], _ threads: Int) -> [BenchRow] {
