@@ -1,8 +1,9 @@
-/// The products of decoding: few rows meet an operand that passes by once, from memory, and is taken as it lies.
+/// The products of decoding: few rows meet an operand that passes by once, from memory, and is taken as it
+/// lies.
 ///
-/// While such a product runs it asks, line by line and evenly, for the operand that comes next, so that memory
-/// is at work all the time. There is a table for each way that K and V may lie, beside the others of its
-/// instruction set and by the same rules.
+/// While such a product runs it asks, line by line and evenly, for the operand that comes next, so that
+/// memory is at work all the time. There is a table for each way that K and V may lie, beside the others of
+/// its instruction set and by the same rules.
 public struct PassingProducts: Sendable {
     /// `C = A Bᵀ` where B passes by, `[n][k]`.
     ///

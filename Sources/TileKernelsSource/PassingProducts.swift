@@ -1,6 +1,6 @@
-// Products of few rows with an operand that passes by once, from memory, as it lies. They read it once and ask
-// for what comes next, as much with each step as the step takes. There are few variants of the register tile in
-// each, because there is an end to what the compiler inlines into one function.
+// Products of few rows with an operand that passes by once, from memory, as it lies. They read it once and
+// ask for what comes next, as much with each step as the step takes. There are few variants of the register
+// tile in each, because there is an end to what the compiler inlines into one function.
 
 import TileKernelTable
 
@@ -19,7 +19,8 @@ private typealias WideTile<B: Storage> = RegisterTile<4, 2, B>
 @inline(__always) private var vectorsOfTall: Int { tileVectors / 2 }
 
 extension RegisterTile {
-    /// `m` rows of A against `vectors` vectors of columns of B, `rows` at a time, and those that are left by one.
+    /// `m` rows of A against `vectors` vectors of columns of B, `rows` at a time, and those that are left by
+    /// one.
     @inline(__always)
     fileprivate static func sweepColumns(
         _ m: Int, _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>, _ c: Accumulator,
@@ -43,7 +44,8 @@ extension RegisterTile {
     }
 }
 
-/// C = keep ∘ C + A B with B `[k · B.rowsOfStep][n]`; element (r, d) of A lies at `a[r · aRow + d · aColumn]`.
+/// C = keep ∘ C + A B with B `[k · B.rowsOfStep][n]`; element (r, d) of A lies at
+/// `a[r · aRow + d · aColumn]`.
 @inline(__always)
 private func multiplyPassing<B: Storage>(
     _ storage: B.Type, _ m: Int, _ n: Int, _ k: Int, _ a: UnsafeRawPointer, _ aRow: Int, _ aColumn: Int,
@@ -103,8 +105,8 @@ extension RegisterTile where B == Scalars {
     ///   - sweeps: how many such sweeps there are, which share the asking.
     @inline(__always)
     fileprivate static func sweepRows<A: Storage>(
-        _ storage: A.Type, _ m: Int, _ k: Int, _ a: Operand<A.Element>, _ b: Operand<Scalar>, _ c: Accumulator,
-        _ scratch: UnsafeMutablePointer<Scalar>, _ stream: inout RowStream, _ sweeps: Int
+        _ storage: A.Type, _ m: Int, _ k: Int, _ a: Operand<A.Element>, _ b: Operand<Scalar>,
+        _ c: Accumulator, _ scratch: UnsafeMutablePointer<Scalar>, _ stream: inout RowStream, _ sweeps: Int
     ) {
         let bytes = rows * lanes * MemoryLayout<A.Element>.size / sweeps
         var (a, c) = (a, c)

@@ -58,8 +58,8 @@ enum RegisterTile<let rows: Int, let vectors: Int, B: Storage> {
         finish(sum, c, row: row)
     }
 
-    /// `C = keep · C + A B` with a factor for each row, while so many bytes of what comes next are asked for with
-    /// every step.
+    /// `C = keep · C + A B` with a factor for each row, while so many bytes of what comes next are asked for
+    /// with every step.
     @inline(__always)
     static func multiply(
         _ k: Int, _ a: Operand<Scalar>, _ b: Operand<B.Element>, _ c: Accumulator,

@@ -1,12 +1,13 @@
 import CVectorInstructions
 
-/// Walks through the rows of the operand that comes next while a product runs, and asks for them line by line.
+/// Walks through the rows of the operand that comes next while a product runs, and asks for them line by
+/// line.
 ///
 /// In the order of addresses and a little at a time, because memory delivers best what is asked for in that
 /// order, and a processor forgets what it is asked for all at once. One operand ahead, because a product that
-/// works right behind what it asks for waits for it whenever the memory is late: a trial of both products with
-/// 16 rows, D 128, 2 cores of a Zen 4, gave 0.72 of the peak asking 16 kB ahead in the same operand and 0.88
-/// asking for the next.
+/// works right behind what it asks for waits for it whenever the memory is late: a trial of both products
+/// with 16 rows, D 128, 2 cores of a Zen 4, gave 0.72 of the peak asking 16 kB ahead in the same operand and
+/// 0.88 asking for the next.
 struct RowStream {
     private var row: UnsafeRawPointer
     /// Bytes.

@@ -213,15 +213,15 @@ struct PairSteps {
         }
     }
 
-    /// The same for few rows of P, which hides nothing, with an even number of rows of V that pass by; P is in
-    /// pairs along its rows, or transposed.
+    /// The same for few rows of P, which hides nothing, with an even number of rows of V that pass by; P is
+    /// in pairs along its rows, or transposed.
     func accumulate(
         _ P: Block<UInt32>, isTransposed: Bool = false, passing V: Block<BFloat16>,
         into O: MutableBlock<Float>, keep factors: UnsafePointer<Float>, next: Upcoming
     ) {
         (isTransposed ? kernels.passing.gemmTN : kernels.passing.gemmNN)(
-            O.rows, O.columns, V.rows / 2, P.memory, P.stride, V.memory, V.stride, O.memory, O.stride, factors,
-            scratch, next.memory, next.stride, next.width)
+            O.rows, O.columns, V.rows / 2, P.memory, P.stride, V.memory, V.stride, O.memory, O.stride,
+            factors, scratch, next.memory, next.stride, next.width)
     }
 
     /// Whether P · B is right for the rows of P that are 0, among them the other half of an odd last pair.

@@ -88,7 +88,8 @@ struct TileSteps<Scalar: CPUScalar> {
 
     /// Sᵀ = K Qᵀ with K that passes by and packed Q.
     func scores<Element: CPUElement>(
-        passing K: Block<Element>, _ panels: UnsafePointer<Scalar>, into St: MutableBlock<Scalar>, next: Upcoming
+        passing K: Block<Element>, _ panels: UnsafePointer<Scalar>, into St: MutableBlock<Scalar>,
+        next: Upcoming
     ) where Element.Accumulator == Scalar {
         passing.gemmPacked(
             St.rows, St.columns, K.columns, K.memory, K.stride, panels, St.memory, St.stride, gemm.scratch,

@@ -1,5 +1,5 @@
-/// The operand that comes next, for a product to ask for while it runs: see `PassingProducts`. Nothing of it is
-/// read.
+/// The operand that comes next, for a product to ask for while it runs: see `PassingProducts`. Nothing of it
+/// is read.
 struct Upcoming {
     let memory: UnsafeRawPointer
     /// Bytes from row to row, and of a row.
