@@ -33,7 +33,8 @@ struct TileShare {
     __device__ TileShare() : block(blockIdx.x) {}
     __device__ TileShare(const AttentionLaunch &launch, int tiles) : block(blockIdx.x) {
         const int first = tiles - launch.splitTiles, after = block - first;
-        if (after >= 0 && launch.splitTiles > 0) block = first + after / launch.splits, part = after % launch.splits;
+        if (after >= 0 && launch.splitTiles > 0)
+            block = first + after / launch.splits, part = after % launch.splits;
     }
 
     // The part of the tiles that are visited.

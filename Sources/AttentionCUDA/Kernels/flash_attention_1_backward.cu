@@ -1,4 +1,5 @@
-// FlashAttention, the first, backward: key tiles outside, query tiles inside, dQ in device memory. Any format.
+// FlashAttention, the first, backward: key tiles outside, query tiles inside, dQ in device memory. Any
+// format.
 //
 // Source: Dao, Fu, Ermon, Rudra and Ré, arXiv 2205.14135, Algorithm 4, without dropout.
 //
@@ -50,7 +51,8 @@ struct FlashAttention1Backward : FlashAttention1Tiles<D, (D > 64 ? 32 : 64)> {
                 for (int i = visits.lower; i < visits.upper; ++i) {
                     __syncthreads();
                     loadFloatTile<T, tile, D>(Qi, Q, i * tile, launch.queryLength, launch.headSize, false);
-                    loadFloatTile<T, tile, D>(dOi, dO, i * tile, launch.queryLength, launch.valueHeadSize, false);
+                    loadFloatTile<T, tile, D>(
+                        dOi, dO, i * tile, launch.queryLength, launch.valueHeadSize, false);
                     __syncthreads();
                     probabilities(launch, plan, Qi, dOi, Kj, Vj, P, dS, firstPair + g, i, j);
                     __syncthreads();
@@ -71,7 +73,8 @@ struct FlashAttention1Backward : FlashAttention1Tiles<D, (D > 64 ? 32 : 64)> {
         for (int64_t index = threadIdx.x; index < sumCount; index += floatThreads) {
             const int64_t row = index / launch.headSize;
             const int head = keyHead * launch.groupSize + int(row / launch.queryLength);
-            Rows<T>(launch.queryGradient, batch, head).row(row % launch.queryLength)[index % launch.headSize] =
+            Rows<T>(launch.queryGradient, batch, head)
+                .row(row % launch.queryLength)[index % launch.headSize] =
                 Format<T>::narrow(sums[index] * launch.softmaxScale);
         }
     }
@@ -87,7 +90,8 @@ private:
         gemmNT<D, pitch, pitch>(dP, dOi, Vj);
         const int64_t paddedRows = paddedRowCount(launch);
         const float2 *terms = reinterpret_cast<const float2 *>(launch.rowTerms) + pair * paddedRows;
-        const float *lse = reinterpret_cast<const float *>(launch.logSumExp) + int64_t(pair) * launch.queryLength;
+        const float *lse =
+            reinterpret_cast<const float *>(launch.logSumExp) + int64_t(pair) * launch.queryLength;
 #pragma unroll
         for (int r = 0; r < rowsOfThread; ++r) {
             const int row = i * tile + threadY() * rowsOfThread + r;
@@ -95,7 +99,8 @@ private:
 #pragma unroll
             for (int c = 0; c < rowsOfThread; ++c) {
                 const bool seen = visible.contains(j * tile + threadX() + 16 * c);
-                S[r][c] = !seen ? hidden : lse[row] == -INFINITY ? 0 : expf(fmaf(S[r][c], launch.softmaxScale, -lse[row]));
+                S[r][c] = !seen ? hidden : lse[row] == -INFINITY ? 0 :
+                    expf(fmaf(S[r][c], launch.softmaxScale, -lse[row]));
                 dP[r][c] = seen ? scoreGradient(S[r][c], dP[r][c], terms[row].y) : hidden;
             }
         }
@@ -122,9 +127,9 @@ private:
     }
 };
 
-#define BACKWARD(format, T)                                                                                           \
-    FATTN_ENTRY(fattn_fa1_backward_##format##_d64, run, 1, FlashAttention1Backward<T, 64>)                            \
-    FATTN_ENTRY(fattn_fa1_backward_##format##_d128, run, 1, FlashAttention1Backward<T, 128>)                          \
+#define BACKWARD(format, T)                                                                                  \
+    FATTN_ENTRY(fattn_fa1_backward_##format##_d64, run, 1, FlashAttention1Backward<T, 64>)                   \
+    FATTN_ENTRY(fattn_fa1_backward_##format##_d128, run, 1, FlashAttention1Backward<T, 128>)                 \
     FATTN_ENTRY(fattn_fa1_backward_##format##_d256, run, 1, FlashAttention1Backward<T, 256>)
 
 BACKWARD(bf16, __nv_bfloat16)

@@ -1,4 +1,5 @@
-// FlashAttention, the first, forward: key tiles outside, query tiles inside, O, m and l in device memory. Any format.
+// FlashAttention, the first, forward: key tiles outside, query tiles inside, O, m and l in device memory. Any
+// format.
 //
 // Source: Dao, Fu, Ermon, Rudra and Ré, "FlashAttention: Fast and Memory-Efficient Exact Attention with
 // IO-Awareness", arXiv 2205.14135, Algorithm 1.
@@ -11,8 +12,8 @@
 //   6.     Oi = (l e^(m - m') Oi + e^(m~ - m') P Vj) / l', written back with l' and m'
 //   7. lse = m + ln l
 //
-// A head is one block, as in the paper's program: few heads leave the device idle, and O travels once for every key
-// tile; both are what FlashAttention-2 changed. Running values are F32 whatever the format.
+// A head is one block, as in the paper's program: few heads leave the device idle, and O travels once for
+// every key tile; both are what FlashAttention-2 changed. Running values are F32 whatever the format.
 #include "flash_attention_1_tiles.cuh"
 #include "kernel_entry.cuh"
 
@@ -32,12 +33,14 @@ struct FlashAttention1Forward : FlashAttention1Tiles<D, (D > 128 ? 32 : 64)> {
         const Plan plan(launch, batch);
         const Rows<const T> Q(launch.query, batch, head), K(launch.key, batch, head / launch.groupSize);
         const Rows<const T> V(launch.value, batch, head / launch.groupSize);
-        const Rows<float> O = Base::working(launch.partialOutput, pair, launch.queryLength, launch.valueHeadSize);
+        const Rows<float> O =
+            Base::working(launch.partialOutput, pair, launch.queryLength, launch.valueHeadSize);
         float *m = reinterpret_cast<float *>(launch.partialLogSumExp) + int64_t(pair) * launch.queryLength;
         float *l = m + int64_t(launch.batch) * launch.heads * launch.queryLength;
         const int64_t elements = int64_t(launch.queryLength) * launch.valueHeadSize;
         for (int64_t index = threadIdx.x; index < elements; index += floatThreads) O.row(0)[index] = 0;
-        for (int row = threadIdx.x; row < launch.queryLength; row += floatThreads) m[row] = -INFINITY, l[row] = 0;
+        for (int row = threadIdx.x; row < launch.queryLength; row += floatThreads)
+            m[row] = -INFINITY, l[row] = 0;
 
         for (int j = 0; j < (plan.keyLength + tile - 1) / tile; ++j) {
             const TileRange visits = plan.queryTiles(j);
@@ -66,8 +69,8 @@ struct FlashAttention1Forward : FlashAttention1Tiles<D, (D > 128 ? 32 : 64)> {
 private:
     // Steps 4 to 6.
     __device__ static void visit(
-        const AttentionLaunch &launch, const Plan &plan, const float *Qi, const float *Kj, const float *Vj, float *Ps,
-        const Rows<float> &O, float *m, float *l, int i, int j) {
+        const AttentionLaunch &launch, const Plan &plan, const float *Qi, const float *Kj, const float *Vj,
+        float *Ps, const Rows<float> &O, float *m, float *l, int i, int j) {
         Scores S;
         clear(S);
         gemmNT<D, pitch, pitch>(S, Qi, Kj);
@@ -80,14 +83,16 @@ private:
             float maximum = -INFINITY, sum = 0;
 #pragma unroll
             for (int c = 0; c < rowsOfThread; ++c) {
-                S[r][c] = visible.contains(j * tile + threadX() + 16 * c) ? S[r][c] * launch.softmaxScale : -INFINITY;
+                S[r][c] = visible.contains(j * tile + threadX() + 16 * c) ?
+                    S[r][c] * launch.softmaxScale : -INFINITY;
                 maximum = fmaxf(maximum, S[r][c]);
             }
             maximum = rowMaximum(maximum);
             const float ownSubtrahend = maximum == -INFINITY ? 0 : maximum;
 #pragma unroll
             for (int c = 0; c < rowsOfThread; ++c) {
-                S[r][c] = visible.contains(j * tile + threadX() + 16 * c) ? expf(S[r][c] - ownSubtrahend) : hidden;
+                S[r][c] =
+                    visible.contains(j * tile + threadX() + 16 * c) ? expf(S[r][c] - ownSubtrahend) : hidden;
                 sum += S[r][c];
             }
             sum = rowSum(sum);
@@ -120,9 +125,9 @@ private:
     }
 };
 
-#define FORWARD(format, T)                                                                                            \
-    FATTN_ENTRY(fattn_fa1_forward_##format##_d64, run, 1, FlashAttention1Forward<T, 64>)                              \
-    FATTN_ENTRY(fattn_fa1_forward_##format##_d128, run, 1, FlashAttention1Forward<T, 128>)                            \
+#define FORWARD(format, T)                                                                                   \
+    FATTN_ENTRY(fattn_fa1_forward_##format##_d64, run, 1, FlashAttention1Forward<T, 64>)                     \
+    FATTN_ENTRY(fattn_fa1_forward_##format##_d128, run, 1, FlashAttention1Forward<T, 128>)                   \
     FATTN_ENTRY(fattn_fa1_forward_##format##_d256, run, 1, FlashAttention1Forward<T, 256>)
 
 FORWARD(bf16, __nv_bfloat16)

@@ -3,7 +3,8 @@
 // Source: Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning",
 // arXiv 2307.08691, Algorithm 2.
 //
-//   1. delta = rowsum(dO ∘ O), and dQ's sum cleared       flash_attention_2_backward_rows.cuh, a launch before
+//   1. delta = rowsum(dO ∘ O), and dQ's sum cleared       a launch before, in
+//                                                         flash_attention_2_backward_rows.cuh
 //   2. A block takes one key tile j of one key/value head: load Kj, Vj; dK = dV = 0.
 //   3. For each query head of the group and each query tile i that visits j:
 //   4.   load Qi, dOi, lse and delta (a tile ahead, asynchronously)
@@ -17,10 +18,10 @@
 //  12. dK = scale dK, dV: written once, summed over the query heads of the group
 //  13. dQ = scale dQ's sum, rounded                       flash_attention_2_backward_rows.cuh, a launch after
 //
-// Deviations: a warp owns keys and computes Sᵀ, so that P and dS are left operands in registers and only dS passes
-// through shared memory, for step 11, which follows one query tile later: one barrier a tile. dQ's sum lies in the
-// order of the fragments, so that an addition is 16 bytes a lane and 512 a warp.
-// In the deterministic mode (gradientSum = 0) step 11 is left out; flash_attention_2_backward_query.cuh does it.
+// Deviations: a warp owns keys and computes Sᵀ, so that P and dS are left operands in registers and only dS
+// passes through shared memory, for step 11, which follows one query tile later: one barrier a tile. dQ's sum
+// lies in the order of the fragments, so that an addition is 16 bytes a lane and 512 a warp. In the
+// deterministic mode (gradientSum = 0) step 11 is left out; flash_attention_2_backward_query.cuh does it.
 // Work: 10 Nq Nk D FLOPs a head when D = Dv. Shared memory: (2 Bc + 4 Br) D + 2 Br Bc elements of 2 bytes.
 #include "flash_attention_2_backward_queries.cuh"
 #include "flash_attention_2_backward_query.cuh"
@@ -49,7 +50,8 @@ struct FlashAttention2Backward {
         const uint32_t dOs = Qs + 2 * queryBytes, dSs = dOs + 2 * queryBytes, terms = dSs + 2 * gradientBytes;
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
         const OwnedKeys<T, D, QueryTile, KeyTile> own(launch);
-        const QueryVisits<T, D, QueryTile, KeyTile, threads> visits(launch, own.plan, own.batch, own.keyHead, own.j);
+        const QueryVisits<T, D, QueryTile, KeyTile, threads> visits(
+            launch, own.plan, own.batch, own.keyHead, own.j);
         auto loadQueries = [&](auto v, int stage) {
             visits.load(v, Qs + stage * queryBytes, dOs + stage * queryBytes, terms + stage * termBytes);
         };
@@ -65,12 +67,14 @@ struct FlashAttention2Backward {
         const FragmentReader<D> Q0(Qs, laneRowB(lane), laneHalfB(lane));
         const FragmentReader<QueryTile> dSw(
             dSs + SharedTile<QueryTile>::bytes(warpKey), laneRowA(lane), laneHalfA(lane));
-        const FragmentReader<QueryTile> dS0(dSs, laneRowB(lane), queryWarp * dQRowTiles * 2 + laneHalfB(lane));
+        const FragmentReader<QueryTile> dS0(
+            dSs, laneRowB(lane), queryWarp * dQRowTiles * 2 + laneHalfB(lane));
         const FragmentReader<D> Kt(Ks, laneRowA(lane), columnWarp * (dQFragments) + laneHalfA(lane));
 
         auto addPrevious = [&](auto v, int stage) {
             if (!launch.gradientSum) return;
-            float *sum = visits.gradientSum(v) + (queryWarp * dQRowTiles * (D / 8) + columnWarp * dQFragments) * 128;
+            float *sum =
+                visits.gradientSum(v) + (queryWarp * dQRowTiles * (D / 8) + columnWarp * dQFragments) * 128;
             addQueryGradient<T, KeyTile, dQRowTiles, dQFragments>(
                 sum, dS0.advanced(stage * gradientBytes), Kt, lane);
         };
@@ -143,34 +147,40 @@ template <typename T>
 using BackwardQuery256 =
     LargestThatFits<FlashAttention2BackwardQuery<T, 256, 32, 8>, FlashAttention2BackwardQuery<T, 256, 32, 4>>;
 
-// Br, Bc, warps and how they share the products, for each head size. TFLOP/s on an H100 at N 16k, full, bf16, with
-// the passes before and after:
+// Br, Bc, warps and how they share the products, for each head size. TFLOP/s on an H100 at N 16k, full, bf16,
+// with the passes before and after:
 //   D 64   32, 128, 4 warps: 314     64, 128, 4, P through shared memory: 299    128, 128, 8, likewise: 293
-//   D 128  64, 128, 8, P in registers: 301    64, 128, 8, P through shared memory: 320    64, 64, 4, likewise: 308
-//   D 256  128, 64, 8 as 2 | 2 | 4, one stage: 299    as 2 | 2 | 2: 286    as 4 | 2 | 2: 273    64, 64, 8 as 2 | 2 | 2,
-//          two stages: 260. Wider query tiles read P, dS, K and V less often from shared memory.
-#define BACKWARD(format, T)                                                                                           \
-    FATTN_ENTRY(fattn_fa2_backward_##format##_d32, run, 2, FlashAttention2Backward<T, 32, 32, 128, 4, 2>)             \
-    FATTN_ENTRY(fattn_fa2_backward_##format##_d64, run, 2, FlashAttention2Backward<T, 64, 32, 128, 4, 1>)             \
-    FATTN_ENTRY(fattn_fa2_backward_##format##_d96, run, 2, FlashAttention2BackwardWide<T, 96, 64, 64, 4, 2, 2, 2>)    \
-    FATTN_ENTRY(fattn_fa2_backward_##format##_d128, run, 1, FlashAttention2BackwardWide<T, 128, 64, 128, 8, 4, 4, 2>) \
-    FATTN_ENTRY(fattn_fa2_backward_##format##_d192, run, 1, Backward192<T>)                                            \
-    FATTN_ENTRY(fattn_fa2_backward_##format##_d256, run, 1, Backward256<T>)                                            \
-    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d32, run, 2, FlashAttention2BackwardQuery<T, 32, 64, 4>)          \
-    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d64, run, 2, FlashAttention2BackwardQuery<T, 64, 64, 4>)          \
-    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d96, run, 2, FlashAttention2BackwardQuery<T, 96, 64, 4>)          \
-    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d128, run, 2, FlashAttention2BackwardQuery<T, 128, 64, 4>)        \
-    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d192, run, 1, FlashAttention2BackwardQuery<T, 192, 32, 8>)        \
-    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d256, run, 1, BackwardQuery256<T>)                                \
-    BACKWARD_ROWS(format, T, 32)                                                                                      \
-    BACKWARD_ROWS(format, T, 64)                                                                                      \
-    BACKWARD_ROWS(format, T, 96)                                                                                      \
-    BACKWARD_ROWS(format, T, 128)                                                                                     \
-    BACKWARD_ROWS(format, T, 192)                                                                                     \
+//   D 128  64, 128, 8, P in registers: 301    64, 128, 8, P through shared memory: 320
+//          64, 64, 4, likewise: 308
+//   D 256  128, 64, 8 as 2 | 2 | 4, one stage: 299    as 2 | 2 | 2: 286    as 4 | 2 | 2: 273
+//          64, 64, 8 as 2 | 2 | 2, two stages: 260
+// Wider query tiles read P, dS, K and V less often from shared memory.
+#define BACKWARD(format, T)                                                                                  \
+    FATTN_ENTRY(fattn_fa2_backward_##format##_d32, run, 2, FlashAttention2Backward<T, 32, 32, 128, 4, 2>)    \
+    FATTN_ENTRY(fattn_fa2_backward_##format##_d64, run, 2, FlashAttention2Backward<T, 64, 32, 128, 4, 1>)    \
+    FATTN_ENTRY(                                                                                             \
+        fattn_fa2_backward_##format##_d96, run, 2, FlashAttention2BackwardWide<T, 96, 64, 64, 4, 2, 2, 2>)   \
+    FATTN_ENTRY(                                                                                             \
+        fattn_fa2_backward_##format##_d128, run, 1, FlashAttention2BackwardWide<T, 128, 64, 128, 8, 4, 4, 2>)\
+    FATTN_ENTRY(fattn_fa2_backward_##format##_d192, run, 1, Backward192<T>)                                  \
+    FATTN_ENTRY(fattn_fa2_backward_##format##_d256, run, 1, Backward256<T>)                                  \
+    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d32, run, 2, FlashAttention2BackwardQuery<T, 32, 64, 4>) \
+    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d64, run, 2, FlashAttention2BackwardQuery<T, 64, 64, 4>) \
+    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d96, run, 2, FlashAttention2BackwardQuery<T, 96, 64, 4>) \
+    FATTN_ENTRY(                                                                                             \
+        fattn_fa2_backward_query_##format##_d128, run, 2, FlashAttention2BackwardQuery<T, 128, 64, 4>)       \
+    FATTN_ENTRY(                                                                                             \
+        fattn_fa2_backward_query_##format##_d192, run, 1, FlashAttention2BackwardQuery<T, 192, 32, 8>)       \
+    FATTN_ENTRY(fattn_fa2_backward_query_##format##_d256, run, 1, BackwardQuery256<T>)                       \
+    BACKWARD_ROWS(format, T, 32)                                                                             \
+    BACKWARD_ROWS(format, T, 64)                                                                             \
+    BACKWARD_ROWS(format, T, 96)                                                                             \
+    BACKWARD_ROWS(format, T, 128)                                                                            \
+    BACKWARD_ROWS(format, T, 192)                                                                            \
     BACKWARD_ROWS(format, T, 256)
 
-#define BACKWARD_ROWS(format, T, D)                                                                                   \
-    FATTN_ENTRY(fattn_fa2_backward_prepare_##format##_d##D, run, 1, BackwardPrepare<T, D>)                            \
+#define BACKWARD_ROWS(format, T, D)                                                                          \
+    FATTN_ENTRY(fattn_fa2_backward_prepare_##format##_d##D, run, 1, BackwardPrepare<T, D>)                   \
     FATTN_ENTRY(fattn_fa2_backward_finish_##format##_d##D, run, 1, BackwardFinish<T, D>)
 
 BACKWARD(bf16, __nv_bfloat16)

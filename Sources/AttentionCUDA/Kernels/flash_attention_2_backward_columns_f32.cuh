@@ -1,13 +1,15 @@
-// Q, dO, K and V transposed in device memory, for the products of the F32 backward kernel that read them across k.
+// Q, dO, K and V transposed in device memory, for the products of the F32 backward kernel that read them
+// across k.
 //
-// Every block reads the columns of several tiles. Transposed on their way to shared memory, they came in copies of four
-// bytes, which took a tenth of the time and made shared loads wait; one pass before costs 2 % at N 2048, and less the
-// longer the sequence is.
+// Every block reads the columns of several tiles. Transposed on their way to shared memory, they came in
+// copies of four bytes, which took a tenth of the time and made shared loads wait; one pass before costs 2 %
+// at N 2048, and less the longer the sequence is.
 #pragma once
 
 #include "float_tile_steps.cuh"
 
-// Where a head's columns lie. Rows are padded to a multiple of the largest tile's and columns to D, with zeros.
+// Where a head's columns lie. Rows are padded to a multiple of the largest tile's and columns to D, with
+// zeros.
 template <int D>
 struct TransposedColumns {
     const AttentionLaunch &launch;
@@ -27,7 +29,8 @@ struct TransposedColumns {
     }
     // Of K, or of V. Pair: batch entry and key/value head.
     __device__ float *keys(int pair, bool value) const {
-        const int64_t pairs = launch.batch * launch.keyValueHeads, before = 2 * int64_t(launch.batch * launch.heads);
+        const int64_t pairs = launch.batch * launch.keyValueHeads,
+                      before = 2 * int64_t(launch.batch * launch.heads);
         return base() + before * queryRows() * D + ((value ? pairs : 0) + pair) * keyRows() * D;
     }
 
@@ -35,8 +38,9 @@ private:
     __device__ float *base() const { return reinterpret_cast<float *>(launch.transposed); }
 };
 
-// Writes them, and clears dK and dV where several blocks of the kernel after, of that KeyTile, add to them. A block takes
-// 32 rows of K and V or of Q and dO; grid: padded Nk / 32 · B · Hkv, and then padded Nq / 32 · B · H.
+// Writes them, and clears dK and dV where several blocks of the kernel after, of that KeyTile, add to them. A
+// block takes 32 rows of K and V or of Q and dO; grid: padded Nk / 32 · B · Hkv, and then padded
+// Nq / 32 · B · H.
 template <int D, int KeyTile>
 struct BackwardColumns {
     static constexpr int threads = 256, tile = 32, pitch = tile + 1; // the odd pitch: all banks, both ways
@@ -54,18 +58,23 @@ struct BackwardColumns {
             transpose(launch, launch.value, batch, head, first, launch.keyLength, launch.valueHeadSize,
                       columns.keys(pair, true) + first, columns.keyRows());
             const int tilesOfHead = (launch.keyLength + KeyTile - 1) / KeyTile;
-            const int tilesAfter = tilesOfHead * (launch.batch * launch.keyValueHeads - pair) - first / KeyTile;
+            const int tilesAfter =
+                tilesOfHead * (launch.batch * launch.keyValueHeads - pair) - first / KeyTile;
             if (tilesAfter <= launch.splitTiles) {
                 clear(Rows<float>(launch.keyGradient, batch, head), first, launch.keyLength, launch.headSize);
-                clear(Rows<float>(launch.valueGradient, batch, head), first, launch.keyLength, launch.valueHeadSize);
+                clear(
+                    Rows<float>(launch.valueGradient, batch, head), first, launch.keyLength,
+                    launch.valueHeadSize);
             }
         } else {
-            const int pair = (block - keyBlocks) / queryTiles, first = (block - keyBlocks) % queryTiles * tile;
+            const int pair = (block - keyBlocks) / queryTiles,
+                      first = (block - keyBlocks) % queryTiles * tile;
             const int batch = pair / launch.heads, head = pair % launch.heads;
             transpose(launch, launch.query, batch, head, first, launch.queryLength, launch.headSize,
                       columns.queries(pair, false) + first, columns.queryRows());
-            transpose(launch, launch.outputGradient, batch, head, first, launch.queryLength, launch.valueHeadSize,
-                      columns.queries(pair, true) + first, columns.queryRows());
+            transpose(
+                launch, launch.outputGradient, batch, head, first, launch.queryLength, launch.valueHeadSize,
+                columns.queries(pair, true) + first, columns.queryRows());
         }
     }
 

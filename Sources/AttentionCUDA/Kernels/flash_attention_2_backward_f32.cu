@@ -1,5 +1,5 @@
-// FlashAttention-2, backward, F32: exact products (FFMA). A block per key tile, which keeps dK and dV in registers and
-// visits the query tiles that see it; dQ is added in device memory.
+// FlashAttention-2, backward, F32: exact products (FFMA). A block per key tile, which keeps dK and dV in
+// registers and visits the query tiles that see it; dQ is added in device memory.
 //
 // Source: Dao, arXiv 2307.08691, Algorithm 2.
 //
@@ -12,15 +12,17 @@
 //        dK += dSᵀ Q by the other                           streamTN
 //   6.   dQ += dS K, atomically; left out if deterministic  streamNN, addQueryGradient
 //
-// All operands come through a ring of two chunks in shared memory: in 3. and 4. some columns of both, which lie
-// transposed in device memory, in 5. some rows of dO and of Q, in 6. some of K. So a tile is as large as the registers
-// and P and dS in shared memory allow, at any head size, and most products are made of 8 × 8 values a thread. That a
-// thread keeps either dV or dK leaves it registers for reading the next operands while these are multiplied.
+// All operands come through a ring of two chunks in shared memory: in 3. and 4. some columns of both, which
+// lie transposed in device memory, in 5. some rows of dO and of Q, in 6. some of K. So a tile is as large as
+// the registers and P and dS in shared memory allow, at any head size, and most products are made of 8 × 8
+// values a thread. That a thread keeps either dV or dK leaves it registers for reading the next operands
+// while these are multiplied.
 //
-// The key tiles that are left when every processor has had as many as the others would take the time of whole ones,
-// most processors being idle. So without a mask the last splitTiles of all heads are taken by `splits` blocks each,
-// which share out the query tiles and add dK and dV in device memory; BackwardColumns clears them before. Under a mask
-// the last tiles are short. That is a kernel of its own (Shared): in one for both, the loops were up to 4 % slower.
+// The key tiles that are left when every processor has had as many as the others would take the time of whole
+// ones, most processors being idle. So without a mask the last splitTiles of all heads are taken by `splits`
+// blocks each, which share out the query tiles and add dK and dV in device memory; BackwardColumns clears
+// them before. Under a mask the last tiles are short. That is a kernel of its own (Shared): in one for both,
+// the loops were up to 4 % slower.
 #include "block_order.cuh"
 #include "flash_attention_2_backward_columns_f32.cuh"
 #include "flash_attention_2_backward_passes_f32.cuh"
@@ -29,9 +31,10 @@
 #include "float_stream_steps.cuh"
 #include "kernel_entry.cuh"
 
-// ScoreChunk: columns of a chunk of steps 3. and 4.; RowChunk: rows of a chunk of 5.; SumColumns and SumKeys: columns and
-// keys of a chunk of 6.
-template <int D, int QueryTile, int KeyTile, int ScoreChunk, int RowChunk, int SumColumns, int SumKeys, bool Shared>
+// ScoreChunk: columns of a chunk of steps 3. and 4.; RowChunk: rows of a chunk of 5.; SumColumns and SumKeys:
+// columns and keys of a chunk of 6.
+template <
+    int D, int QueryTile, int KeyTile, int ScoreChunk, int RowChunk, int SumColumns, int SumKeys, bool Shared>
 struct FlashAttention2BackwardF32 {
     static constexpr int threads = 256, queryTile = QueryTile, keyTile = KeyTile;
     static constexpr int scoreRows = 8, scoreColumns = QueryTile * KeyTile / threads / scoreRows;
@@ -70,7 +73,8 @@ struct FlashAttention2BackwardF32 {
     // Grid: key tiles × Hkv × B, the last splitTiles of them as often as `splits` says.
     __device__ static void run(const AttentionLaunch &launch) {
         extern __shared__ __align__(1024) unsigned char bytes[];
-        const int keyTiles = (launch.keyLength + KeyTile - 1) / KeyTile, pairs = launch.batch * launch.keyValueHeads;
+        const int keyTiles = (launch.keyLength + KeyTile - 1) / KeyTile,
+                  pairs = launch.batch * launch.keyValueHeads;
         const TileShare share = Shared ? TileShare(launch, keyTiles * pairs) : TileShare();
         const BlockOrder order(launch, keyTiles, pairs, share.block);
         FlashAttention2BackwardF32(launch, reinterpret_cast<float *>(bytes), order, share).run();
@@ -158,7 +162,8 @@ private:
                 chunk, columns.queries(batch * launch.heads + head, second) + column * rows + firstRow, rows);
             copyWhole<ScoreChunk, KeyTile, chunkPitch, threads>(
                 chunk + QueryTile,
-                columns.keys(batch * launch.keyValueHeads + keyHead, second) + column * keys + firstKey, keys);
+                columns.keys(batch * launch.keyValueHeads + keyHead, second) + column * keys + firstKey,
+                keys);
         } else if (step < firstSum) {
             const int row = firstRow + (step - 2 * scoreSteps) * RowChunk;
             copyFloats<RowChunk, D, D, threads>(
@@ -274,12 +279,14 @@ private:
     template <bool All>
     __device__ void addVectors(const Sum &sum, float *target, int64_t stride, int limit, int size) const {
         using Threads = SumThreads;
-        // All before the first is sent: an atomic reads its registers late, and what writes them again waits for it.
+        // All before the first is sent: an atomic reads its registers late, and what writes them again waits
+        // for it.
         float4 scaled[sumRows][sumColumns / 4];
 #pragma unroll
         for (int r = 0; r < sumRows; ++r)
 #pragma unroll
-            for (int e = 0; e < sumColumns; ++e) (&scaled[r][e / 4].x)[e % 4] = sum[r][e] * launch.softmaxScale;
+            for (int e = 0; e < sumColumns; ++e)
+                (&scaled[r][e / 4].x)[e % 4] = sum[r][e] * launch.softmaxScale;
 #pragma unroll
         for (int r = 0; r < sumRows; ++r) {
 #pragma unroll
@@ -299,7 +306,8 @@ private:
 #pragma unroll
             for (int e = 0; e < sumColumns; ++e) {
                 const int column = e / 4 * 4 * Threads::X + e % 4;
-                if (r * Threads::Y < limit && column < size) atomicAdd(target + column, sum[r][e] * launch.softmaxScale);
+                if (r * Threads::Y < limit && column < size)
+                    atomicAdd(target + column, sum[r][e] * launch.softmaxScale);
             }
             target += Threads::Y * stride;
         }
@@ -316,10 +324,12 @@ private:
             float *target = rows.row(key);
 #pragma unroll
             for (int c = 0; c < gradientColumns; ++c)
-                if (GradientThreads::column(c) < size) target[GradientThreads::column(c)] = sum[r][c] * factor;
+                if (GradientThreads::column(c) < size)
+                    target[GradientThreads::column(c)] = sum[r][c] * factor;
         }
     }
-    __device__ void storeShared(const Gradient &sum, const TileOperand &gradient, int size, float factor) const {
+    __device__ void storeShared(
+        const Gradient &sum, const TileOperand &gradient, int size, float factor) const {
         const Rows<float> rows(gradient, batch, keyHead);
 #pragma unroll
         for (int r = 0; r < gradientRows; ++r) {
@@ -344,19 +354,21 @@ private:
 };
 
 template <int D>
-using Passes = LargestThatFits<FlashAttention2BackwardPassesF32<D, 64>, FlashAttention2BackwardPassesF32<D, 32>>;
+using Passes =
+    LargestThatFits<FlashAttention2BackwardPassesF32<D, 64>, FlashAttention2BackwardPassesF32<D, 32>>;
 
 // The tiles and chunks of FlashAttention2BackwardF32, and smaller ones where a block has less shared memory.
-#define BACKWARD(D, LARGE, SMALL)                                                                                     \
-    template <bool Shared>                                                                                            \
-    using Backward##D = LargestThatFits<                                                                              \
-        FlashAttention2BackwardF32<D, LARGE, Shared>, FlashAttention2BackwardF32<D, SMALL, Shared>>;                  \
-    FATTN_ENTRY(fattn_fa2_backward_f32_d##D, run, 1, Backward##D<false>)                                              \
-    FATTN_ENTRY(fattn_fa2_backward_shared_f32_d##D, run, 1, Backward##D<true>)                                        \
-    FATTN_ENTRY(fattn_fa2_backward_small_f32_d##D, run, 1, Passes<D>)                                                 \
-    FATTN_ENTRY(fattn_fa2_backward_query_f32_d##D, runQuery, 1, Passes<D>)                                            \
-    FATTN_ENTRY(fattn_fa2_backward_prepare_f32_d##D, run, 1, BackwardPrepare<float, D>)                               \
-    FATTN_ENTRY(fattn_fa2_backward_prepare_columns_f32_d##D, run, 1, BackwardColumns<D, Backward##D<true>::keyTile>)
+#define BACKWARD(D, LARGE, SMALL)                                                                            \
+    template <bool Shared>                                                                                   \
+    using Backward##D = LargestThatFits<                                                                     \
+        FlashAttention2BackwardF32<D, LARGE, Shared>, FlashAttention2BackwardF32<D, SMALL, Shared>>;         \
+    FATTN_ENTRY(fattn_fa2_backward_f32_d##D, run, 1, Backward##D<false>)                                     \
+    FATTN_ENTRY(fattn_fa2_backward_shared_f32_d##D, run, 1, Backward##D<true>)                               \
+    FATTN_ENTRY(fattn_fa2_backward_small_f32_d##D, run, 1, Passes<D>)                                        \
+    FATTN_ENTRY(fattn_fa2_backward_query_f32_d##D, runQuery, 1, Passes<D>)                                   \
+    FATTN_ENTRY(fattn_fa2_backward_prepare_f32_d##D, run, 1, BackwardPrepare<float, D>)                      \
+    FATTN_ENTRY(                                                                                             \
+        fattn_fa2_backward_prepare_columns_f32_d##D, run, 1, BackwardColumns<D, Backward##D<true>::keyTile>)
 #define TILES(...) __VA_ARGS__
 
 BACKWARD(32, TILES(128, 128, 32, 128, 32, 128), TILES(64, 128, 32, 64, 32, 128))

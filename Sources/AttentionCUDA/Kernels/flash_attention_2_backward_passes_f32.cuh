@@ -1,6 +1,6 @@
-// FlashAttention-2, backward, F32, without atomics: one pass for dK and dV, one for dQ, so that the result is the same
-// bits every time. It computes S and dP twice, in tiles of 64 that are quick to fill: for small problems, and its second
-// pass for the deterministic mode of all.
+// FlashAttention-2, backward, F32, without atomics: one pass for dK and dV, one for dQ, so that the result is
+// the same bits every time. It computes S and dP twice, in tiles of 64 that are quick to fill: for small
+// problems, and its second pass for the deterministic mode of all.
 //
 // Source: Dao, arXiv 2307.08691, Algorithm 2; the split into two passes as in metal-flash-attention.
 //
@@ -53,13 +53,16 @@ struct FlashAttention2BackwardPassesF32 {
                 const float *O = Rows<const float>(launch.output, batch, head).row(first + row);
                 if (lane == 0)
 #pragma unroll 16
-                    for (int d = 0; d < launch.valueHeadSize; ++d) delta = fmaf(dO[row * pitch + d], O[d], delta);
+                    for (int d = 0; d < launch.valueHeadSize; ++d)
+                        delta = fmaf(dO[row * pitch + d], O[d], delta);
                 const float *lse = reinterpret_cast<const float *>(launch.logSumExp);
-                offset = backwardOffset(lse[(int64_t(batch) * launch.heads + head) * launch.queryLength + first + row]);
+                offset = backwardOffset(
+                    lse[(int64_t(batch) * launch.heads + head) * launch.queryLength + first + row]);
             }
             if (lane == 0) terms[row] = make_float2(offset, delta);
         }
-        __device__ void loadKeys(const AttentionLaunch &launch, int batch, int keyHead, int first, int limit) {
+        __device__ void loadKeys(
+            const AttentionLaunch &launch, int batch, int keyHead, int first, int limit) {
             loadFloatTile<float, Tile, D>(
                 K, Rows<const float>(launch.key, batch, keyHead), first, limit, launch.headSize,
                 launch.vectorised);

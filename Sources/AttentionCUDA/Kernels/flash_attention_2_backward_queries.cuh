@@ -1,4 +1,5 @@
-// What the two forms of the backward kernel share: a block's key tile, and the query tiles that it walks through.
+// What the two forms of the backward kernel share: a block's key tile, and the query tiles that it walks
+// through.
 #pragma once
 
 #include "backward_tile_steps.cuh"
@@ -36,11 +37,11 @@ struct OwnedKeys {
     template <int RowCount, int Threads>
     __device__ void store(uint32_t dK, uint32_t dV, int first, int thread) const {
         storeTile<T, D, RowCount, Threads>(
-            dK + SharedTile<D>::bytes(first), Rows<T>(launch.keyGradient, batch, keyHead), j * KeyTile + first,
-            launch.keyLength, launch.headSize, launch.vectorised, thread);
+            dK + SharedTile<D>::bytes(first), Rows<T>(launch.keyGradient, batch, keyHead),
+            j * KeyTile + first, launch.keyLength, launch.headSize, launch.vectorised, thread);
         storeTile<T, D, RowCount, Threads>(
-            dV + SharedTile<D>::bytes(first), Rows<T>(launch.valueGradient, batch, keyHead), j * KeyTile + first,
-            launch.keyLength, launch.valueHeadSize, launch.vectorised, thread);
+            dV + SharedTile<D>::bytes(first), Rows<T>(launch.valueGradient, batch, keyHead),
+            j * KeyTile + first, launch.keyLength, launch.valueHeadSize, launch.vectorised, thread);
     }
 };
 
@@ -95,7 +96,8 @@ struct QueryVisits {
             dO, Rows<const T>(launch.outputGradient, batch, v.head), v.tile * QueryTile, rows,
             launch.valueHeadSize, launch.vectorised);
         const float *source = reinterpret_cast<const float *>(launch.rowTerms) + paddedRow(v) * 2;
-        if (threadIdx.x < termBytes / 16) copyAsync16(terms + threadIdx.x * 16, source + threadIdx.x * 4, true);
+        if (threadIdx.x < termBytes / 16)
+            copyAsync16(terms + threadIdx.x * 16, source + threadIdx.x * 4, true);
     }
     __device__ void load(Visit v, uint32_t Q, uint32_t dO, uint32_t terms) const {
         loadQueries(v, Q);

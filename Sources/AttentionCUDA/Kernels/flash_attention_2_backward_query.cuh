@@ -1,7 +1,7 @@
 // FlashAttention-2, backward, dQ alone: the second pass of the deterministic mode.
 //
-// Each block owns a query tile and adds up dQ over the key tiles in their order, in registers: no atomics, so the
-// same bits every time, for two more products a tile than flash_attention_2_backward.cu's step 11 costs.
+// Each block owns a query tile and adds up dQ over the key tiles in their order, in registers: no atomics, so
+// the same bits every time, for two more products a tile than flash_attention_2_backward.cu's step 11 costs.
 //
 //   1. A block takes one query tile i of one head: load Qi, dOi, lse and delta; dQ = 0.
 //   2. For each key tile j that the plan gives to i:
@@ -19,7 +19,8 @@
 
 template <typename T, int D, int KeyTile, int Warps>
 struct FlashAttention2BackwardQuery {
-    static constexpr int threads = Warps * 32, QueryTile = Warps * 16, queryTile = QueryTile, keyTile = KeyTile;
+    static constexpr int threads = Warps * 32, QueryTile = Warps * 16, queryTile = QueryTile,
+                         keyTile = KeyTile;
     static constexpr int keyFragments = KeyTile / 8;
     static constexpr int queryBytes = SharedTile<D>::bytes(QueryTile);
     static constexpr int keyBytes = SharedTile<D>::bytes(KeyTile);
@@ -44,22 +45,23 @@ struct FlashAttention2BackwardQuery {
                 Ks + stage * keyBytes, Rows<const T>(launch.key, batch, keyHead), j * KeyTile, visible.upper,
                 launch.headSize, launch.vectorised);
             copyTile<T, D, KeyTile, threads>(
-                Vs + stage * keyBytes, Rows<const T>(launch.value, batch, keyHead), j * KeyTile, visible.upper,
-                launch.valueHeadSize, launch.vectorised);
+                Vs + stage * keyBytes, Rows<const T>(launch.value, batch, keyHead), j * KeyTile,
+                visible.upper, launch.valueHeadSize, launch.vectorised);
         };
         copyTile<T, D, QueryTile, threads>(
             Qs, Rows<const T>(launch.query, batch, head), rows.lower, rows.upper, launch.headSize,
             launch.vectorised);
         copyTile<T, D, QueryTile, threads>(
-            dOs, Rows<const T>(launch.outputGradient, batch, head), rows.lower, rows.upper, launch.valueHeadSize,
-            launch.vectorised);
+            dOs, Rows<const T>(launch.outputGradient, batch, head), rows.lower, rows.upper,
+            launch.valueHeadSize, launch.vectorised);
         if (!tiles.isEmpty()) loadKeys(tiles.lower, 0);
         commitCopies();
 
         // This lane's two rows; the working memory is padded, so that all of a tile's rows have terms.
         const int firstRow = rows.lower + warp * 16 + lane / 4;
         const int64_t paddedRows = paddedRowCount(launch);
-        const float2 *terms = reinterpret_cast<const float2 *>(launch.rowTerms) + order.pair * paddedRows + firstRow;
+        const float2 *terms =
+            reinterpret_cast<const float2 *>(launch.rowTerms) + order.pair * paddedRows + firstRow;
         const float2 upper = terms[0], lower = terms[8];
 
         const FragmentReader<D> Qi(Qs + SharedTile<D>::bytes(warp * 16), laneRowA(lane), laneHalfA(lane));

@@ -6,16 +6,18 @@
 #include "online_softmax_rows.cuh"
 #include "shared_tile.cuh"
 
-// What the backward pass subtracts to get P from S: the lse in log2 units; +inf for an empty row, so that P = 0.
+// What the backward pass subtracts to get P from S: the lse in log2 units; +inf for an empty row, so that
+// P = 0.
 __device__ inline float backwardOffset(float logSumExp) {
     return logSumExp == -INFINITY ? INFINITY : logSumExp * 1.4426950408889634f;
 }
 
-// Before: rowTerms = (lse, delta), and dQ's sum cleared, which in F32 is dQ itself. A block takes 32 rows of one head,
-// eight lanes a row; grid (Nr / 32, B H), 256 threads. D is the bucket of the head size.
+// Before: rowTerms = (lse, delta), and dQ's sum cleared, which in F32 is dQ itself. A block takes 32 rows of
+// one head, eight lanes a row; grid (Nr / 32, B H), 256 threads. D is the bucket of the head size.
 template <typename T, int D>
 struct BackwardPrepare {
-    static constexpr int threads = 256, sharedBytes = 0, rowsPerBlock = 32, queryTile = rowsPerBlock, keyTile = 0;
+    static constexpr int threads = 256, sharedBytes = 0, rowsPerBlock = 32, queryTile = rowsPerBlock,
+                         keyTile = 0;
 
     __device__ static void run(const AttentionLaunch &launch) {
         const int lane = threadIdx.x % 8, row = blockIdx.x * rowsPerBlock + threadIdx.x / 8;
@@ -35,18 +37,21 @@ struct BackwardPrepare {
         if (!launch.gradientSum) return;
         if constexpr (sizeof(T) == 4) {
             if (row < launch.queryLength)
-                clearRow(Rows<T>(launch.queryGradient, batch, head).row(row), launch.headSize, launch.vectorised, lane);
+                clearRow(
+                    Rows<T>(launch.queryGradient, batch, head).row(row), launch.headSize, launch.vectorised,
+                    lane);
             return;
         }
-        float4 *sum = reinterpret_cast<float4 *>(launch.gradientSum) + (paddedRow - threadIdx.x / 8) * (D / 4);
+        float4 *sum =
+            reinterpret_cast<float4 *>(launch.gradientSum) + (paddedRow - threadIdx.x / 8) * (D / 4);
 #pragma unroll
         for (int q = 0; q < rowsPerBlock * D / 4 / threads; ++q)
             sum[q * threads + threadIdx.x] = make_float4(0, 0, 0, 0);
     }
 
 private:
-    // One lane's part of the product of two rows. In F32 it is all done by the first, in the order of dP's sum: where a
-    // row sees one key, O is V, and so delta is dP to the last bit and dS is 0, as it should be.
+    // One lane's part of the product of two rows. In F32 it is all done by the first, in the order of dP's
+    // sum: where a row sees one key, O is V, and so delta is dP to the last bit and dS is 0, as it should be.
     __device__ static float dot(const T *a, const T *b, int size, bool vectorised, int lane) {
         float sum = 0;
         if constexpr (sizeof(T) == 4) {
@@ -79,7 +84,8 @@ private:
     // One lane's part of a row of zeros.
     __device__ static void clearRow(T *row, int size, bool vectorised, int lane) {
         if (vectorised)
-            for (int d = lane * 4; d < size; d += 32) *reinterpret_cast<float4 *>(row + d) = make_float4(0, 0, 0, 0);
+            for (int d = lane * 4; d < size; d += 32)
+                *reinterpret_cast<float4 *>(row + d) = make_float4(0, 0, 0, 0);
         else
             for (int d = lane; d < size; d += 8) row[d] = Format<T>::narrow(0);
     }
@@ -89,13 +95,14 @@ private:
     }
 };
 
-// After: dQ = scale · sum. The sum lies in fragments of 16 rows × 8 columns, four floats a lane: (row l / 4, columns
-// 2 (l % 4) + {0, 1}), then the same of row l / 4 + 8. A lane gathers eight columns of two rows, a warp whole rows.
-// Grid (ceil(Nr / queryTile), B H), 256 threads.
+// After: dQ = scale · sum. The sum lies in fragments of 16 rows × 8 columns, four floats a lane: (row l / 4,
+// columns 2 (l % 4) + {0, 1}), then the same of row l / 4 + 8. A lane gathers eight columns of two rows, a
+// warp whole rows. Grid (ceil(Nr / queryTile), B H), 256 threads.
 template <typename T, int D>
 struct BackwardFinish {
     static constexpr int fragments = D / 8, pairsOfWarp = 32 / fragments; // a pair: rows r and r + 8
-    static constexpr int threads = 256, sharedBytes = 0, queryTile = threads / 32 * pairsOfWarp * 2, keyTile = 0;
+    static constexpr int threads = 256, sharedBytes = 0, queryTile = threads / 32 * pairsOfWarp * 2,
+                         keyTile = 0;
 
     __device__ static void run(const AttentionLaunch &launch) {
         const int lane = threadIdx.x % 32, column = lane % fragments * 8;
@@ -105,7 +112,8 @@ struct BackwardFinish {
             lane / fragments < pairsOfWarp && row < launch.queryLength && column < launch.headSize;
         const int64_t fragment =
             (int64_t(blockIdx.y) * (paddedRowCount(launch) / 16) + pair / 8) * fragments + column / 8;
-        const float4 *sum = reinterpret_cast<const float4 *>(launch.gradientSum) + fragment * 32 + pair % 8 * 4;
+        const float4 *sum =
+            reinterpret_cast<const float4 *>(launch.gradientSum) + fragment * 32 + pair % 8 * 4;
         float dQ[1][4][4] = {};
         if (exists)
 #pragma unroll
@@ -127,7 +135,8 @@ struct BackwardFinish {
         const Rows<T> rows(launch.queryGradient, blockIdx.y / launch.heads, blockIdx.y % launch.heads);
         const int size = launch.headSize - column;
         storeChunk(rows.row(row) + column, upper, size, launch.vectorised);
-        if (row + 8 < launch.queryLength) storeChunk(rows.row(row + 8) + column, lower, size, launch.vectorised);
+        if (row + 8 < launch.queryLength)
+            storeChunk(rows.row(row + 8) + column, lower, size, launch.vectorised);
     }
 
 private:

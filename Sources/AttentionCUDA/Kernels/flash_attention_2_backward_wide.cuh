@@ -1,19 +1,19 @@
 // FlashAttention-2, backward, for wide heads: P and dS pass through shared memory.
 //
-// The same steps as flash_attention_2_backward.cu. With D above 128 a warp cannot hold dK and dV of its keys at
-// full width, so the columns of dK and dV are shared out too, and every warp needs P and dS of keys that another
-// one computed: one more barrier a tile. Warps are laid out anew for each product: ScoreWarps of the keys for Sᵀ
-// and dPᵀ, GradientWarps of the keys for dK and dV, QueryWarps of the queries for dQ; the rest share the columns.
-// Shared memory: (2 Bc + 2 Stages Br) D + 2 Br Bc elements of 2 bytes.
+// The same steps as flash_attention_2_backward.cu. With D above 128 a warp cannot hold dK and dV of its keys
+// at full width, so the columns of dK and dV are shared out too, and every warp needs P and dS of keys that
+// another one computed: one more barrier a tile. Warps are laid out anew for each product: ScoreWarps of the
+// keys for Sᵀ and dPᵀ, GradientWarps of the keys for dK and dV, QueryWarps of the queries for dQ; the rest
+// share the columns. Shared memory: (2 Bc + 2 Stages Br) D + 2 Br Bc elements of 2 bytes.
 #pragma once
 
 #include "flash_attention_2_backward_queries.cuh"
 
-// Stages 2: Q and dO of the next tile come while this one is computed, two barriers a tile. Stages 1: dO comes under
-// dK, Q under dQ, four barriers a tile, for query tiles of twice the rows in the same memory.
+// Stages 2: Q and dO of the next tile come while this one is computed, two barriers a tile. Stages 1: dO
+// comes under dK, Q under dQ, four barriers a tile, for query tiles of twice the rows in the same memory.
 template <
-    typename T, int D, int QueryTile, int KeyTile, int Warps, int ScoreWarps, int GradientWarps, int QueryWarps,
-    int Stages = 2>
+    typename T, int D, int QueryTile, int KeyTile, int Warps, int ScoreWarps, int GradientWarps,
+    int QueryWarps, int Stages = 2>
 struct FlashAttention2BackwardWide {
     static constexpr int threads = Warps * 32, queryTile = QueryTile, keyTile = KeyTile;
     static constexpr int scoreRowTiles = KeyTile / ScoreWarps / 16;
@@ -28,7 +28,8 @@ struct FlashAttention2BackwardWide {
     static constexpr int queryBytes = SharedTile<D>::bytes(QueryTile);
     static constexpr int scoreBytes = SharedTile<QueryTile>::bytes(KeyTile);
     static constexpr int termBytes = QueryTile * 8;
-    static constexpr int sharedBytes = 2 * keyBytes + 2 * Stages * queryBytes + 2 * scoreBytes + 2 * termBytes;
+    static constexpr int sharedBytes =
+        2 * keyBytes + 2 * Stages * queryBytes + 2 * scoreBytes + 2 * termBytes;
     using Plan = TilePlan<QueryTile, KeyTile>;
 
     __device__ static void run(const AttentionLaunch &launch) {
@@ -38,7 +39,8 @@ struct FlashAttention2BackwardWide {
         const uint32_t terms = dSs + scoreBytes;
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
         const OwnedKeys<T, D, QueryTile, KeyTile> own(launch);
-        const QueryVisits<T, D, QueryTile, KeyTile, threads> visits(launch, own.plan, own.batch, own.keyHead, own.j);
+        const QueryVisits<T, D, QueryTile, KeyTile, threads> visits(
+            launch, own.plan, own.batch, own.keyHead, own.j);
         auto loadQueries = [&](auto v, int stage) {
             const int offset = stage % Stages * queryBytes;
             visits.load(v, Qs + offset, dOs + offset, terms + stage * termBytes);
@@ -52,8 +54,10 @@ struct FlashAttention2BackwardWide {
         const int scoreQuery = warp / ScoreWarps * scoreFragments * 8;
         const int gradientKey = warp % GradientWarps * gradientRowTiles * 16;
         const int gradientColumn = warp / GradientWarps * gradientFragments;
-        const int queryRow = warp % QueryWarps * dQRowTiles, queryColumn = warp / QueryWarps * dQFragments * dQParts;
-        const int rowA = laneRowA(lane), halfA = laneHalfA(lane), rowB = laneRowB(lane), halfB = laneHalfB(lane);
+        const int queryRow = warp % QueryWarps * dQRowTiles,
+                  queryColumn = warp / QueryWarps * dQFragments * dQParts;
+        const int rowA = laneRowA(lane), halfA = laneHalfA(lane), rowB = laneRowB(lane),
+                  halfB = laneHalfB(lane);
 
         float dK[gradientRowTiles][gradientFragments][4], dV[gradientRowTiles][gradientFragments][4];
         clear(dK);
@@ -77,7 +81,8 @@ struct FlashAttention2BackwardWide {
                 const FragmentReader<D> Q(Qi + SharedTile<D>::bytes(scoreQuery), rowB, halfB);
                 const FragmentReader<QueryTile> P(
                     Ps + SharedTile<QueryTile>::bytes(scoreKey), rowA, scoreQuery / 8 + halfA);
-                const int firstQuery = current.tile * QueryTile + scoreQuery, firstKey = own.keys.lower + scoreKey;
+                const int firstQuery = current.tile * QueryTile + scoreQuery,
+                          firstKey = own.keys.lower + scoreKey;
                 const bool isWhole = own.plan.isWhole(current.tile, own.j);
                 clear(S);
                 multiplyRows<T, D / 16>(S, K, Q);

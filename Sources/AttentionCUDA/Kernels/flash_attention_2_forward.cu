@@ -13,18 +13,18 @@
 //   7.   O = e^(m - m') O + P Vj                           rescale, accumulate
 //   8. O = O / l, lse = m + ln l                           finalize
 //
-// Deviations: exp is exp2 with the scale folded in; the rescale of step 7 waits until the maximum has grown by
-// 2^8 (FlashAttention-4's rule; the result is the same function, m being any upper scale); the row sum is summed
-// across lanes once, at the end.
-// Work: 2 Nq Nk (D + Dv) FLOPs a head. Shared memory: (Br + 2 Stages Bc) D elements of 2 bytes.
+// Deviations: exp is exp2 with the scale folded in; the rescale of step 7 waits until the maximum has grown
+// by 2^8 (FlashAttention-4's rule; the result is the same function, m being any upper scale); the row sum is
+// summed across lanes once, at the end. Work: 2 Nq Nk (D + Dv) FLOPs a head. Shared memory: (Br + 2 Stages
+// Bc) D elements of 2 bytes.
 #include "block_order.cuh"
 #include "forward_tile_steps.cuh"
 #include "kernel_entry.cuh"
 #include "online_softmax_rows.cuh"
 
-// Stages 2: K and V of the next tile come while this one is computed, one barrier a tile. Stages 1: V comes under
-// the scores (the first one with Q and K) and the next K under the softmax, two barriers a tile and half the shared
-// memory. QueryStays: Q is read from shared memory once and stays in registers.
+// Stages 2: K and V of the next tile come while this one is computed, one barrier a tile. Stages 1: V comes
+// under the scores (the first one with Q and K) and the next K under the softmax, two barriers a tile and
+// half the shared memory. QueryStays: Q is read from shared memory once and stays in registers.
 template <typename T, int D, int QueryTile, int KeyTile, int Warps, int Stages, bool QueryStays = false>
 struct FlashAttention2Forward {
     static constexpr int threads = Warps * 32, queryTile = QueryTile, keyTile = KeyTile;
@@ -154,12 +154,14 @@ struct FlashAttention2Forward {
 //   D 64   128, 128, 4, 2: 348    128,  64, 4, 2: 325    128, 64, 8, 2: 279
 //   D 128  128,  64, 4, 2: 384    128,  64, 4, 1: 377    128, 64, 8, 2: 289    128, 32, 4, 2: 364
 //   D 256   64,  64, 4, 1: 339    128,  64, 8, 2: 321    128, 64, 8, 1: 292     64, 32, 4, 2: 318
-#define FORWARD(format, T)                                                                                            \
-    FATTN_ENTRY(fattn_fa2_forward_##format##_d32, run, 2, FlashAttention2Forward<T, 32, 128, 128, 4, 2, true>)        \
-    FATTN_ENTRY(fattn_fa2_forward_##format##_d64, run, 2, FlashAttention2Forward<T, 64, 128, 128, 4, 2>)              \
-    FATTN_ENTRY(fattn_fa2_forward_##format##_d96, run, 2, FlashAttention2Forward<T, 96, 128, 64, 4, 2>)               \
-    FATTN_ENTRY(fattn_fa2_forward_##format##_d128, run, 2, FlashAttention2Forward<T, 128, 128, 64, 4, 2>)             \
-    FATTN_ENTRY(fattn_fa2_forward_##format##_d192, run, 2, FlashAttention2Forward<T, 192, 64, 64, 4, 1, true>)        \
+#define FORWARD(format, T)                                                                                   \
+    FATTN_ENTRY(                                                                                             \
+        fattn_fa2_forward_##format##_d32, run, 2, FlashAttention2Forward<T, 32, 128, 128, 4, 2, true>)       \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d64, run, 2, FlashAttention2Forward<T, 64, 128, 128, 4, 2>)     \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d96, run, 2, FlashAttention2Forward<T, 96, 128, 64, 4, 2>)      \
+    FATTN_ENTRY(fattn_fa2_forward_##format##_d128, run, 2, FlashAttention2Forward<T, 128, 128, 64, 4, 2>)    \
+    FATTN_ENTRY(                                                                                             \
+        fattn_fa2_forward_##format##_d192, run, 2, FlashAttention2Forward<T, 192, 64, 64, 4, 1, true>)       \
     FATTN_ENTRY(fattn_fa2_forward_##format##_d256, run, 2, FlashAttention2Forward<T, 256, 64, 64, 4, 1>)
 
 FORWARD(bf16, __nv_bfloat16)

@@ -1,30 +1,32 @@
 // FlashAttention-2, forward, F32: exact products (FFMA), no tensor cores.
 //
-// Source and steps: flash_attention_2_forward.cu. K and V come in chunks, K a few columns of all the tile's keys at a
-// time and V a few keys, through a ring of two: one chunk is copied while the one before is multiplied. P passes
-// through shared memory, transposed, but only within a warp, which holds whole rows.
-// Q lies transposed, once for all tiles.
-// Shared memory: D (Br + 4) floats, 4 Bc (Br / 4 + 8) and two chunks.
+// Source and steps: flash_attention_2_forward.cu. K and V come in chunks, K a few columns of all the tile's
+// keys at a time and V a few keys, through a ring of two: one chunk is copied while the one before is
+// multiplied. P passes through shared memory, transposed, but only within a warp, which holds whole rows. Q
+// lies transposed, once for all tiles. Shared memory: D (Br + 4) floats, 4 Bc (Br / 4 + 8) and two chunks.
 #include "block_order.cuh"
 #include "float_stream_products.cuh"
 #include "float_stream_steps.cuh"
 #include "kernel_entry.cuh"
 #include "online_softmax_rows.cuh"
 
-// X threads share a row of Bc = X · KeysOfThread keys. KeyChunk: columns of K, ValueChunk: keys of V that come at once.
+// X threads share a row of Bc = X · KeysOfThread keys. KeyChunk: columns of K, ValueChunk: keys of V that
+// come at once.
 template <int D, int X, int KeysOfThread, int KeyChunk, int ValueChunk, int RowsOfThread = 8>
 struct FlashAttention2ForwardF32 {
     static constexpr int rowsOfThread = RowsOfThread, columnsOfThread = D / X;
     using Threads = StreamThreads<X, rowsOfThread>;
     static constexpr int QueryTile = Threads::blockRows, KeyTile = X * KeysOfThread;
-    static constexpr int pitch = QueryTile + 4, scorePitch = Threads::warpRows + (X == 8 ? 8 : 4), keyPitch = KeyChunk + 4;
+    static constexpr int pitch = QueryTile + 4, scorePitch = Threads::warpRows + (X == 8 ? 8 : 4),
+                         keyPitch = KeyChunk + 4;
     static constexpr int keyChunks = D / KeyChunk, valueChunks = KeyTile / ValueChunk;
     static constexpr int keyFloats = KeyTile * keyPitch, valueFloats = ValueChunk * D;
     static constexpr int chunkFloats = keyFloats > valueFloats ? keyFloats : valueFloats;
     static constexpr int threads = streamThreads, queryTile = QueryTile, keyTile = KeyTile;
     static constexpr int scoreFloats = KeyTile * scorePitch; // of a warp
     static constexpr int sharedBytes = (D * pitch + threads / 32 * scoreFloats + 2 * chunkFloats) * 4;
-    // Where a key tile is shorter than half of Br, or as long: under a causal mask the first half sees none of the last.
+    // Where a key tile is shorter than half of Br, or as long: under a causal mask the first half sees none
+    // of the last.
     static constexpr bool halvesRows = rowsOfThread == 8 && 2 * KeyTile <= QueryTile;
     using Plan = TilePlan<QueryTile, KeyTile>;
     using Scores = float[rowsOfThread][KeysOfThread];
@@ -53,7 +55,8 @@ struct FlashAttention2ForwardF32 {
             if (valueChunks == 1 || whole.contains(j)) return keyChunks + valueChunks;
             return keyChunks + min(valueChunks, (keyLimit() - j * KeyTile + ValueChunk - 1) / ValueChunk);
         };
-        // Starts the copy of a chunk of tile j into the ring's other half; past the tile's is the first of tile j + 1.
+        // Starts the copy of a chunk of tile j into the ring's other half; past the tile's is the first of
+        // tile j + 1.
         auto load = [&](int j, int chunk, int chunks) {
             float *target = ring + (slot ^ 1) * chunkFloats;
             if (chunk == chunks) ++j, chunk = 0;
@@ -86,7 +89,8 @@ struct FlashAttention2ForwardF32 {
         // Pᵀ of this warp's rows, from this thread's first row on.
         float *const Pr = P + threadIdx.x / 32 * scoreFloats + Threads::rowOfWarp(0);
         // The keys that the first half of the rows sees.
-        const int firstHalfSees = halvesRows ? plan.visibleKeys(rows.lower + QueryTile / 2 - 1).upper : INT_MAX;
+        const int firstHalfSees =
+            halvesRows ? plan.visibleKeys(rows.lower + QueryTile / 2 - 1).upper : INT_MAX;
         Product O;
         float m[rowsOfThread], l[rowsOfThread];
         clear(O);
@@ -113,7 +117,8 @@ struct FlashAttention2ForwardF32 {
             for (int c = 0; c < KeysOfThread; ++c)
 #pragma unroll
                 for (int r = 0; r < rowsOfThread; r += 4)
-                    *reinterpret_cast<float4 *>(Pr + (Threads::x() + X * c) * scorePitch + r / 4 * Threads::stripRows) =
+                    *reinterpret_cast<float4 *>(
+                        Pr + (Threads::x() + X * c) * scorePitch + r / 4 * Threads::stripRows) =
                         make_float4(S[r][c], S[r + 1][c], S[r + 2][c], S[r + 3][c]);
             __syncwarp();
 #pragma unroll 1
@@ -135,10 +140,12 @@ struct FlashAttention2ForwardF32 {
     }
 
 private:
-    // S += Q Kᵀ, over a chunk of K's columns. Of a tile that is much longer than Br, only the half which holds all keys
-    // that some row sees: the first so many of each thread. halfHidden: only the second half of the rows.
+    // S += Q Kᵀ, over a chunk of K's columns. Of a tile that is much longer than Br, only the half which
+    // holds all keys that some row sees: the first so many of each thread. halfHidden: only the second half
+    // of the rows.
     template <int Count>
-    __device__ static void multiplyKeys(Scores &S, const float *Q, const float *K, int seen, bool halfHidden) {
+    __device__ static void multiplyKeys(
+        Scores &S, const float *Q, const float *K, int seen, bool halfHidden) {
         if constexpr (Count > 1 && Count * X > 2 * QueryTile) {
             if (seen <= Count / 2 * X) return multiplyKeys<Count / 2>(S, Q, K, seen, halfHidden);
         }
@@ -224,7 +231,8 @@ private:
             const int row = rows.lower + Threads::row(r);
             const float sum = Threads::sum(l[r]), inverse = sum == 0 ? 0 : 1 / sum;
             if (row >= rows.upper) continue;
-            if (Threads::x() == 0) lse[row] = sum == 0 ? -INFINITY : (m[r] + log2f(sum)) * 0.6931471805599453f;
+            if (Threads::x() == 0)
+                lse[row] = sum == 0 ? -INFINITY : (m[r] + log2f(sum)) * 0.6931471805599453f;
             float *target = output.row(row);
 #pragma unroll
             for (int c = 0; c < columnsOfThread; c += 4) {
@@ -241,8 +249,8 @@ private:
     }
 };
 
-// X, keys of a thread, columns of K and keys of V that come at once, for each head size. Share of the FFMA peak in the
-// same run on an H100, B8 H16 N2048 full:
+// X, keys of a thread, columns of K and keys of V that come at once, for each head size. Share of the FFMA
+// peak in the same run on an H100, B8 H16 N2048 full:
 //   D 64   8, 8, 64, 64: 0.65     8, 8, 32, 32: 0.63     16, 8, 32, 32: 0.58
 //   D 128  16, 8, 32, 32: 0.65    16, 4, 64, 32: 0.63    16, 8, 16, 16: 0.59    32, 8, 16, 32: 0.55
 //   D 256  32, 4, 32, 16: 0.61    32, 8, 16, 16: 0.59    16, 4, 32, 8: 0.55

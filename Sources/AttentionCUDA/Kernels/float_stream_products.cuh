@@ -47,7 +47,8 @@ __device__ inline void assign(float4 (&x)[Groups], const float4 (&y)[Groups]) {
 }
 
 // c += A Bᵀ over K columns: A lies transposed and is read from this thread's first row on, in groups of four
-// RowGroupStep apart; B lies by rows, this thread's being X apart. Only the first Count of a thread's rows of B.
+// RowGroupStep apart; B lies by rows, this thread's being X apart. Only the first Count of a thread's rows of
+// B.
 template <int RowGroupStep, int X, int K, int PitchA, int PitchB, int Count, int Rows, int All>
 __device__ inline void streamTT(float (&c)[Rows][All], const float *A, const float *B) {
     float4 a[Rows / 4], next[Rows / 4], b[Count];

@@ -34,8 +34,8 @@ struct LanePlace {
 };
 
 // How the threads of a forward block share out rows and columns: a warp holds whole rows, X threads a row, so
-// that row statistics and P stay within a warp. Of eight rows that a thread has, four are in the first half of
-// the block's and four in the second, so that all warps have less to do where the first half sees no key.
+// that row statistics and P stay within a warp. Of eight rows that a thread has, four are in the first half
+// of the block's and four in the second, so that all warps have less to do where the first half sees no key.
 template <int X, int Rows>
 struct StreamThreads {
     static constexpr int rowsAtOnce = 32 / X, warpRows = rowsAtOnce * Rows,

@@ -20,7 +20,8 @@ __device__ inline void clear(float (&c)[Rows][Columns][4]) {
 // c += A Bᵀ over one step of 16 columns: A from registers, B [8 Fragments][…] by rows.
 template <typename T, int RowTiles, int Fragments, int Columns>
 __device__ inline void multiplyStep(
-    float (&c)[RowTiles][Fragments][4], const uint32_t (&a)[RowTiles][4], const FragmentReader<Columns> &B, int k) {
+    float (&c)[RowTiles][Fragments][4], const uint32_t (&a)[RowTiles][4], const FragmentReader<Columns> &B,
+    int k) {
 #pragma unroll
     for (int f = 0; f < Fragments; f += 2) {
         uint32_t b[4];
@@ -55,7 +56,8 @@ __device__ inline void multiplyRows(
 // The same with all of A in registers.
 template <typename T, int Steps, int RowTiles, int Fragments, int Columns>
 __device__ inline void multiplyRows(
-    float (&c)[RowTiles][Fragments][4], const uint32_t (&a)[Steps][RowTiles][4], const FragmentReader<Columns> &B) {
+    float (&c)[RowTiles][Fragments][4], const uint32_t (&a)[Steps][RowTiles][4],
+    const FragmentReader<Columns> &B) {
 #pragma unroll
     for (int k = 0; k < Steps; ++k) multiplyStep<T>(c, a[k], B, k);
 }

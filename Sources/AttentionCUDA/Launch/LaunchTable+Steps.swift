@@ -123,8 +123,8 @@ extension LaunchProblem {
             .keyAndQueryTiles(keys: lengths.keys, keyHeads: keyHeads, rows: lengths.queries, heads: heads))
     }
 
-    /// Whether a forward kernel reads K and V so slowly that they need not stay in the cache: in F32 a tile of
-    /// 128 rows, at head sizes up to 96, takes 0.7 TB/s at the speed that it has on an H100.
+    /// Whether a forward kernel reads K and V so slowly that they need not stay in the cache: in F32 a tile
+    /// of 128 rows, at head sizes up to 96, takes 0.7 TB/s at the speed that it has on an H100.
     private var readsSlowly: Bool { isF32 && bucket ?? 0 <= 96 }
     /// What all query tiles of one head read.
     private var keyBytes: Int {

@@ -198,9 +198,10 @@ package struct SharedTiles: Hashable, Sendable {
     package init(tiles: Int, visits: Int, processors: Int) {
         let left = tiles % max(processors, 1)
         guard left > 0, visits > 1 else { return }
-        func ceiling(_ a: Int, _ b: Int) -> Int { (a + b - 1) / b }
         // How long they take, in visits.
-        func time(_ parts: Int) -> Int { ceiling(left * parts, processors) * ceiling(visits, parts) }
+        func time(_ parts: Int) -> Int {
+            TilePlan.tiles(left * parts, of: processors) * TilePlan.tiles(visits, of: parts)
+        }
         let best = (1...visits).min { time($0) < time($1) } ?? 1
         if best > 1 { (self.tiles, parts) = (left, best) }
     }

@@ -61,8 +61,8 @@ typedef struct {
     int32_t valueHeadSize; // Dv
 
     int32_t mask;       // one of TileMask…
-    int32_t splits;     // decoding: ranges that the keys are split into. F32's backward pass: blocks that share the
-                        // query tiles of one of the last splitTiles key tiles
+    int32_t splits;     // decoding: ranges that the keys are split into. F32's backward pass: blocks that
+                        // share the query tiles of one of the last splitTiles key tiles
     int32_t splitTiles; // of all heads: see flash_attention_2_backward_f32.cu
     int32_t vectorised; // 1 if every address, head size and stride is a multiple of 16 bytes
     int32_t pairsAtOnce; // heads whose blocks run side by side: see block_order.cuh; at least 1
