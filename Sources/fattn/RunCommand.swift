@@ -54,7 +54,6 @@ struct RunCommand: ParsableCommand {
         try later.refuse()
         try device.require()
         try workers.check()
-        try checkFiles(read: ["<input>": input], written: ["--output": output])
         if let scale, !scale.isFinite {
             throw CommandError.usage("--scale: expected a finite number, got \(scale)")
         }

@@ -193,4 +193,11 @@ private let laterTensors = [
             #expect(lse.allSatisfy { $0 == (k[2] == 0 ? -.infinity : lse[0]) })
         }
     }
+
+    @Test func sameFileForInputAndOutput_works() throws {
+        let tool = try CommandLineTool()
+        let input = try tool.write(problem())
+        #expect(try tool.run("run", input, "--output", input).code == 0)
+        #expect(try SafeTensorsFile(path: input).tensors.keys.sorted() == ["lse", "out"])
+    }
 }

@@ -53,8 +53,6 @@ import Testing
         ["bench", "--input", "in", "--json", "in"], ["bench", "--input", "in", "--csv", "./in"],
         ["bench", "--input", "link", "--json", "in"], ["bench", "--json", "link", "--input", "in"],
         ["bench", "--json", "later", "--csv", "new"], ["bench", "--csv", "none", "--input", "none"],
-        ["run", "in", "--output", "in"], ["run", "link", "--output", "./in"],
-        ["run", "in", "--output", "link"],
     ])
     func resultInPlaceOfAnotherFile_isRefusedAndLeavesIt(_ arguments: [String]) throws {
         let tool = try CommandLineTool()
