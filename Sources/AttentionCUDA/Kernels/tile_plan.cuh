@@ -22,10 +22,11 @@ struct TilePlan {
     // those that do.
     __device__ TilePlan(const AttentionLaunch &launch, int batch)
         : queryLength(launch.queryLength), keyLength(launch.keyLength), mask(launch.mask) {
-        // Lengths that come from device memory have been checked by nobody.
+        // Lengths that come from device memory have been checked by nobody. (The other order of min and max
+        // makes ptxas spill in FlashAttention-2's backward kernel at D 256.)
         if (launch.keyLengths)
             keyLength =
-                min(max(reinterpret_cast<const int *>(launch.keyLengths)[batch], 0), launch.keyLength);
+                max(min(reinterpret_cast<const int *>(launch.keyLengths)[batch], launch.keyLength), 0);
     }
 
     // MARK: The mask's geometry.
