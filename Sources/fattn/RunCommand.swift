@@ -40,7 +40,7 @@ struct RunCommand: ParsableCommand {
     var scale: Double?
     @Flag(help: "Compute the gradients too; the input then holds dout.")
     var backward = false
-    @Flag(help: "Bit-identical results from run to run, which the CPU gives in any case and cuda in F32.")
+    @Flag(help: "Bit-identical results from run to run, which the CPU gives in any case.")
     var deterministic = false
     @OptionGroup var workers: ThreadOptions
     @Option(

@@ -21,7 +21,7 @@ public struct AttentionOptions: Hashable, Sendable {
     public var parallelRuntime: ParallelRuntime?
     /// The tile sizes of both passes; chosen for the problem, from a table of measurements, if nil.
     public var tileSizes: TileSizes?
-    /// Whether results must be bit-identical from run to run. They are in any case, but for the query
+    /// Whether results must be bit-identical from run to run. They are in any case, but for the
     /// gradients of FlashAttention-2 on a GPU, whose backward pass is slower with it.
     public var deterministic: Bool
 

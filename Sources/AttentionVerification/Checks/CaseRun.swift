@@ -29,8 +29,8 @@ struct CaseRun {
     /// The same once more, over tensors that are on the device.
     ///
     /// Those in host memory are packed on their way, these lie as the case has them. Where they lie may
-    /// change the order of a sum in the gradients of F16 and BF16, atomic additions that of
-    /// FlashAttention-2's dQ, and nothing else.
+    /// change the order of a sum in the gradients of F16 and BF16, atomic additions that of those of
+    /// FlashAttention-2, and nothing else.
     private mutating func compareWithDeviceTensors<Element>(
         _ c: VerificationCase, _ inputs: GeneratedInputs<Element>, _ attention: Attention<Element>
     ) throws(AttentionError) {
