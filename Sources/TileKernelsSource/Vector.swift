@@ -6,7 +6,6 @@ import CVectorInstructions
 
 #if KERNEL_F64
 typealias Scalar = Double
-typealias ScalarBits = UInt64
 #if KERNEL_AVX512
 typealias Vector = SIMD8<Double>
 typealias VectorBits = SIMD8<UInt64>
@@ -19,7 +18,6 @@ typealias VectorBits = SIMD2<UInt64>
 #endif
 #else
 typealias Scalar = Float
-typealias ScalarBits = UInt32
 #if KERNEL_AVX512
 typealias Vector = SIMD16<Float>
 typealias VectorBits = SIMD16<UInt32>
