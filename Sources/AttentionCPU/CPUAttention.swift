@@ -180,8 +180,8 @@ package struct BackwardRun<Element: CPUElement> {
         case .onlineSoftmax: WorkspaceLayout(OnlineSoftmaxBackward<Element>.self, context)
         case .flashAttention1: WorkspaceLayout(FlashAttention1Backward<Element>.self, context)
         case .flashAttention2 where context.pairs != nil:
-            WorkspaceLayout(FlashAttention2PairsBackward.self, context)
-        case .flashAttention2: WorkspaceLayout(FlashAttention2Backward<Element>.self, context)
+            WorkspaceLayout(FlashAttention2Backward<PairRows>.self, context)
+        case .flashAttention2: WorkspaceLayout(FlashAttention2Backward<WideRows<Element>>.self, context)
         }
     }
 
@@ -193,9 +193,9 @@ package struct BackwardRun<Element: CPUElement> {
             case .flashAttention1: FlashAttention1Backward.run(context, operands, memory)
             case .flashAttention2:
                 if context.pairs != nil, let operands = operands as? BackwardOperands<BFloat16> {
-                    FlashAttention2PairsBackward.run(context, operands, memory)
+                    FlashAttention2Backward<PairRows>.run(context, operands, memory)
                 } else {
-                    FlashAttention2Backward.run(context, operands, memory)
+                    FlashAttention2Backward<WideRows>.run(context, operands, memory)
                 }
             }
         }

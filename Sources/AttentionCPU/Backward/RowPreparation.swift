@@ -34,6 +34,15 @@ struct RowPreparation<Scalar: CPUScalar> {
         scaledDelta = arena.take(c.shape.rowCount, of: Scalar.self)
     }
 
+    private init(lse: RowOffsets<Scalar>, scaledDelta: UnsafeMutablePointer<Scalar>) {
+        (self.lse, self.scaledDelta) = (lse, scaledDelta)
+    }
+
+    /// Those of the rows from `row` on.
+    func rows(from row: Int) -> RowPreparation {
+        RowPreparation(lse: lse.rows(from: row), scaledDelta: scaledDelta + row)
+    }
+
     /// Computes both for some rows of a head.
     ///
     /// - Parameters:
