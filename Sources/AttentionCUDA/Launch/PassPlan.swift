@@ -32,7 +32,8 @@ package struct PassPlan: Sendable {
         var tiles = TileSizes(queries: 1, keys: 1), shared = SharedTiles()
         for step in pass == .forward ? problem.forwardSteps : problem.backwardSteps {
             let kernel = try library.kernel(step.name, in: step.module)
-            if step.grid.shared(kernel.geometry).tiles > 0 { shared = step.grid.shared(kernel.geometry) }
+            let sharedByStep = step.grid.shared(kernel.geometry)
+            if sharedByStep.tiles > 0 { shared = sharedByStep }
             let isPreparation = step.name.contains("prepare")
             launches.append(
                 Launch(
