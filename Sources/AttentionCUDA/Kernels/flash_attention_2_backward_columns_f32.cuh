@@ -17,7 +17,7 @@ struct TransposedColumns {
     __device__ explicit TransposedColumns(const AttentionLaunch &launch) : launch(launch) {}
 
     __device__ static int64_t padded(int rows) {
-        return (rows + TileColumnPadding - 1) / TileColumnPadding * int64_t(TileColumnPadding);
+        return tileCount(rows, TileColumnPadding) * int64_t(TileColumnPadding);
     }
     __device__ int64_t queryRows() const { return padded(launch.queryLength); }
     __device__ int64_t keyRows() const { return padded(launch.keyLength); }
@@ -57,7 +57,7 @@ struct BackwardColumns {
                       columns.keys(pair, false) + first, columns.keyRows());
             transpose(launch, launch.value, batch, head, first, launch.keyLength, launch.valueHeadSize,
                       columns.keys(pair, true) + first, columns.keyRows());
-            const int tilesOfHead = (launch.keyLength + KeyTile - 1) / KeyTile;
+            const int tilesOfHead = tileCount(launch.keyLength, KeyTile);
             const int tilesAfter =
                 tilesOfHead * (launch.batch * launch.keyValueHeads - pair) - first / KeyTile;
             if (tilesAfter <= launch.splitTiles) {

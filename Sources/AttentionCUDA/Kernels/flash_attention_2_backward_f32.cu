@@ -73,7 +73,7 @@ struct FlashAttention2BackwardF32 {
     // Grid: key tiles × Hkv × B, the last splitTiles of them as often as `splits` says.
     __device__ static void run(const AttentionLaunch &launch) {
         extern __shared__ __align__(1024) unsigned char bytes[];
-        const int keyTiles = (launch.keyLength + KeyTile - 1) / KeyTile,
+        const int keyTiles = tileCount(launch.keyLength, KeyTile),
                   pairs = launch.batch * launch.keyValueHeads;
         const TileShare share = Shared ? TileShare(launch, keyTiles * pairs) : TileShare();
         const BlockOrder order(launch, keyTiles, pairs, share.block);

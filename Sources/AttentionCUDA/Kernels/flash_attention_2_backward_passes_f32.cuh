@@ -74,7 +74,7 @@ struct FlashAttention2BackwardPassesF32 {
 
     // Both passes. Grid: key tiles × Hkv × B, and then query tiles × H × B.
     __device__ static void run(const AttentionLaunch &launch) {
-        const int keyBlocks = (launch.keyLength + Tile - 1) / Tile * launch.batch * launch.keyValueHeads;
+        const int keyBlocks = tileCount(launch.keyLength, Tile) * launch.batch * launch.keyValueHeads;
         if (int(blockIdx.x) < keyBlocks)
             runKeys(launch);
         else
@@ -88,7 +88,7 @@ private:
     __device__ static void runKeys(const AttentionLaunch &launch) {
         extern __shared__ __align__(1024) unsigned char bytes[];
         Memory memory(bytes);
-        const int keyTiles = (launch.keyLength + Tile - 1) / Tile;
+        const int keyTiles = tileCount(launch.keyLength, Tile);
         const BlockOrder order(launch, keyTiles, launch.batch * launch.keyValueHeads);
         const int j = order.rank, batch = order.pair / launch.keyValueHeads;
         const int keyHead = order.pair % launch.keyValueHeads;
@@ -134,7 +134,7 @@ private:
     __device__ static void runQuery(const AttentionLaunch &launch, unsigned block) {
         extern __shared__ __align__(1024) unsigned char bytes[];
         Memory memory(bytes);
-        const int queryTiles = (launch.queryLength + Tile - 1) / Tile;
+        const int queryTiles = tileCount(launch.queryLength, Tile);
         const BlockOrder order(launch, queryTiles, launch.batch * launch.heads, block);
         const int i = queryTiles - 1 - order.rank;
         const int batch = order.pair / launch.heads, head = order.pair % launch.heads;

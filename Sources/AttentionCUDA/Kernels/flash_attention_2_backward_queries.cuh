@@ -18,7 +18,7 @@ struct OwnedKeys {
 
     __device__ explicit OwnedKeys(const AttentionLaunch &launch)
         : launch(launch),
-          order(launch, (launch.keyLength + KeyTile - 1) / KeyTile, launch.batch * launch.keyValueHeads),
+          order(launch, tileCount(launch.keyLength, KeyTile), launch.batch * launch.keyValueHeads),
           j(order.rank), batch(order.pair / launch.keyValueHeads), keyHead(order.pair % launch.keyValueHeads),
           plan(launch, batch), keys(plan.keys(j)) {}
 

@@ -32,7 +32,7 @@ struct FlashAttention2BackwardQuery {
         const uint32_t Qs = sharedAddress(memory), dOs = Qs + queryBytes, Ks = dOs + queryBytes;
         const uint32_t Vs = Ks + 2 * keyBytes;
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        const int queryTiles = (launch.queryLength + QueryTile - 1) / QueryTile;
+        const int queryTiles = tileCount(launch.queryLength, QueryTile);
         const BlockOrder order(launch, queryTiles, launch.batch * launch.heads);
         const int i = queryTiles - 1 - order.rank;
         const int batch = order.pair / launch.heads, head = order.pair % launch.heads;

@@ -39,7 +39,7 @@ struct FlashAttention2Forward {
         extern __shared__ __align__(1024) unsigned char memory[];
         const uint32_t Qs = sharedAddress(memory), Ks = Qs + queryBytes, Vs = Ks + Stages * keyBytes;
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        const int queryTiles = (launch.queryLength + QueryTile - 1) / QueryTile;
+        const int queryTiles = tileCount(launch.queryLength, QueryTile);
         const BlockOrder order(launch, queryTiles, launch.batch * launch.heads);
         const int i = queryTiles - 1 - order.rank;
         const int batch = order.pair / launch.heads, head = order.pair % launch.heads;

@@ -36,7 +36,7 @@ struct FlashAttention2ForwardF32 {
         extern __shared__ __align__(1024) unsigned char memory[];
         float *Qi = reinterpret_cast<float *>(memory), *P = Qi + D * pitch;
         float *const ring = P + threads / 32 * scoreFloats;
-        const int queryTiles = (launch.queryLength + QueryTile - 1) / QueryTile;
+        const int queryTiles = tileCount(launch.queryLength, QueryTile);
         const BlockOrder order(launch, queryTiles, launch.batch * launch.heads);
         const int i = queryTiles - 1 - order.rank;
         const int batch = order.pair / launch.heads, head = order.pair % launch.heads;
@@ -53,7 +53,7 @@ struct FlashAttention2ForwardF32 {
         // A tile's chunks: those of K, and those of V that hold a key which a row sees.
         auto chunksOf = [&](int j) {
             if (valueChunks == 1 || whole.contains(j)) return keyChunks + valueChunks;
-            return keyChunks + min(valueChunks, (keyLimit() - j * KeyTile + ValueChunk - 1) / ValueChunk);
+            return keyChunks + min(valueChunks, tileCount(keyLimit() - j * KeyTile, ValueChunk));
         };
         // Starts the copy of a chunk of tile j into the ring's other half; past the tile's is the first of
         // tile j + 1.

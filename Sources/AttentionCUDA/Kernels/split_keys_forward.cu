@@ -33,7 +33,7 @@ struct SplitKeysForward {
         extern __shared__ __align__(1024) unsigned char memory[];
         const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
         const int rowCount = launch.queryLength * launch.groupSize;
-        const int rowTiles = (rowCount + packedRows - 1) / packedRows;
+        const int rowTiles = tileCount(rowCount, packedRows);
         const int batch = blockIdx.z / rowTiles, firstRow = blockIdx.z % rowTiles * packedRows;
         const int keyHead = blockIdx.y;
         const Plan plan(launch, batch);
@@ -44,7 +44,7 @@ struct SplitKeysForward {
         };
 
         const TileRange visible = plan.visibleKeys({query(0), query(packedRows - 1) + 1});
-        const int allTiles = (visible.upper + tileKeys - 1) / tileKeys;
+        const int allTiles = tileCount(visible.upper, tileKeys);
         const int tilesOfSplit = (allTiles + launch.splits - 1) / launch.splits;
         const TileRange tiles = {
             int(blockIdx.x) * tilesOfSplit, min((int(blockIdx.x) + 1) * tilesOfSplit, allTiles)};

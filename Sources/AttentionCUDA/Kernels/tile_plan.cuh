@@ -14,6 +14,9 @@ struct TileRange {
     __device__ bool contains(int x) const { return x >= lower && x < upper; }
 };
 
+// Tiles that cover so many rows or keys.
+__device__ inline int tileCount(int length, int tile) { return (length + tile - 1) / tile; }
+
 template <int QueryTile, int KeyTile>
 struct TilePlan {
     int queryLength, keyLength, mask;
@@ -88,7 +91,7 @@ struct TilePlan {
         TileRange rows = queries(i);
         if (rows.isEmpty()) return {0, 0};
         TileRange first = visibleKeys(rows.lower), last = visibleKeys(rows.upper - 1);
-        return {(last.lower + KeyTile - 1) / KeyTile, first.upper / KeyTile};
+        return {tileCount(last.lower, KeyTile), first.upper / KeyTile};
     }
 
     // Whether the tile where query tile i meets key tile j needs no test at all.
@@ -100,6 +103,6 @@ struct TilePlan {
 private:
     __device__ static TileRange covering(TileRange range, int size) {
         if (range.isEmpty()) return {0, 0};
-        return {range.lower / size, (range.upper + size - 1) / size};
+        return {range.lower / size, tileCount(range.upper, size)};
     }
 };
