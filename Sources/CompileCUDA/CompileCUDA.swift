@@ -29,7 +29,7 @@ struct CompileCUDA: BuildToolPlugin {
         }
     }
 
-    /// nvcc under CUDA_HOME, then on PATH, then in the package's own `.cuda`.
+    /// nvcc under CUDA_HOME, then on PATH, then in the package's own `.cuda`, the order of Scripts/find-nvcc.
     private func findCompiler(packageFolder: URL) throws -> URL {
         let environment = ProcessInfo.processInfo.environment
         var places: [URL] = []
