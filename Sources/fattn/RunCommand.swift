@@ -22,7 +22,7 @@ struct RunCommand: ParsableCommand {
     var algorithm: AttentionAlgorithm = .flashAttention2
     @Option(help: "Where to compute.")
     var device: Device = .cpu
-    @Option(help: "Who multiplies the blocks; the faster for the shape by default.")
+    @Option(help: "Who multiplies the blocks on the CPU; the faster for the shape by default.")
     var gemm: GEMMProvider?
     @Option(help: "The order of the axes, in the input and the output.")
     var layout: TensorLayout = .bhnd
@@ -52,6 +52,10 @@ struct RunCommand: ParsableCommand {
     func run() throws {
         try checkEnvironment()
         try later.refuse()
+        if let gemm, device != .cpu {
+            throw CommandError.usage(
+                "--gemm: expected --device cpu beside it, got \(gemm.rawValue) on \(device.rawValue)")
+        }
         try device.require()
         try workers.check()
         if let scale, !scale.isFinite {
