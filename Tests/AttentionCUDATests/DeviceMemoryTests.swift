@@ -99,6 +99,23 @@ extension FakeDriverTests {
             #expect(FakeDevice.isClean)
         }
 
+        @Test func unusedMemory_goesBackToTheSystem() throws {
+            do {
+                let fake = try FakeDevice()
+                _ = try PinnedMemory(byteCount: 100, for: fake.device)
+                let used = try PinnedMemory(byteCount: 100_000, for: fake.device)
+                try fake.device.releaseUnusedMemory()
+                #expect(FakeDevice.calls().suffix(2) == ["cuMemFreeHost", "cuMemPoolTrimTo 0"])
+                #expect(withExtendedLifetime(used) { fake_cuda_live().pinned } == 1)
+                fake_cuda_fail("cuMemPoolTrimTo", 1, 999)
+                expectError(
+                    .deviceFailed(
+                        call: "cuMemPoolTrimTo", error: "CUDA_ERROR_ILLEGAL_ADDRESS, of the fake")
+                ) { () throws(AttentionError) in try fake.device.releaseUnusedMemory() }
+            }
+            #expect(FakeDevice.isClean)
+        }
+
         @Test(arguments: [
             "cuDevicePrimaryCtxRetain", "cuMemPoolCreate", "cuMemPoolSetAttribute",
         ]) func deviceThatDoesNotOpen_leavesNothingBehind(_ call: String) {

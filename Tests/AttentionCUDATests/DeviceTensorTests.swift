@@ -260,7 +260,7 @@ extension Attention {
             { _ = try DeviceStream() }, { _ = try DeviceEvent() },
             { _ = try PinnedTensor<Float>(TensorExtents(1, 1, 1, 1)) },
             { _ = try Attention<Float>(shape: .small, options: AttentionOptions(device: .cuda)) },
-            { _ = try MachineInfo.cudaDevices() },
+            { _ = try MachineInfo.cudaDevices() }, { try MachineInfo.releaseUnusedDeviceMemory() },
         ]
         for attempt in attempts {
             do {

@@ -152,7 +152,14 @@ static CUDAResult setPoolAttribute(CUDAPoolHandle pool, int attribute, void *val
     BEGIN("cuMemPoolSetAttribute");
     return (void)pool, (void)attribute, (void)value, 0;
 }
-static CUDAResult trimPool(CUDAPoolHandle pool, size_t bytes) { return (void)pool, (void)bytes, 0; }
+static CUDAResult trimPool(CUDAPoolHandle pool, size_t bytes) {
+    char kept[24];
+    BEGIN("cuMemPoolTrimTo");
+    (void)pool;
+    snprintf(kept, sizeof kept, "%zu", bytes);
+    note("cuMemPoolTrimTo", NULL, kept);
+    return 0;
+}
 static CUDAResult allocate(uint64_t *address, size_t bytes, CUDAPoolHandle pool, CUDAStreamHandle stream) {
     BEGIN("cuMemAllocFromPoolAsync");
     (void)pool;
