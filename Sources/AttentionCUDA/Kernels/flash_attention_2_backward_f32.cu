@@ -27,6 +27,7 @@
 #include "flash_attention_2_backward_columns_f32.cuh"
 #include "flash_attention_2_backward_passes_f32.cuh"
 #include "flash_attention_2_backward_rows.cuh"
+#include "flash_attention_2_backward_sums_f32.cuh"
 #include "float_stream_products.cuh"
 #include "float_stream_steps.cuh"
 #include "kernel_entry.cuh"
@@ -263,93 +264,22 @@ private:
 
     // Adds scale · sum to the columns of dQ that a pass has.
     __device__ void addQueryGradient(const Sum &sum, int head, int i, int pass) const {
-        using Threads = SumThreads;
         const Rows<float> rows(launch.queryGradient, batch, head);
-        const int first = i * QueryTile + Threads::y(), limit = launch.queryLength - first;
-        const int column = pass * SumColumns + Threads::column(0), size = launch.headSize - column;
-        float *target = rows.row(first) + column;
-        if (!launch.vectorised)
-            addElements(sum, target, rows.stride, limit, size);
-        else if (limit > (sumRows - 1) * Threads::Y && size > (sumColumns - 4) * Threads::X)
-            addVectors<true>(sum, target, rows.stride, limit, size);
-        else
-            addVectors<false>(sum, target, rows.stride, limit, size);
-    }
-    // - All: whether all of the thread's elements exist.
-    template <bool All>
-    __device__ void addVectors(const Sum &sum, float *target, int64_t stride, int limit, int size) const {
-        using Threads = SumThreads;
-        // All before the first is sent: an atomic reads its registers late, and what writes them again waits
-        // for it.
-        float4 scaled[sumRows][sumColumns / 4];
-#pragma unroll
-        for (int r = 0; r < sumRows; ++r)
-#pragma unroll
-            for (int e = 0; e < sumColumns; ++e)
-                (&scaled[r][e / 4].x)[e % 4] = sum[r][e] * launch.softmaxScale;
-#pragma unroll
-        for (int r = 0; r < sumRows; ++r) {
-#pragma unroll
-            for (int e = 0; e < sumColumns; e += 4)
-                if (All || (r * Threads::Y < limit && e * Threads::X < size)) {
-                    const float4 x = scaled[r][e / 4];
-                    addToMemory(target + e * Threads::X, x.x, x.y, x.z, x.w);
-                }
-            target += Threads::Y * stride;
-        }
-    }
-    // The same where rows do not lie in vectors.
-    __device__ void addElements(const Sum &sum, float *target, int64_t stride, int limit, int size) const {
-        using Threads = SumThreads;
-#pragma unroll
-        for (int r = 0; r < sumRows; ++r) {
-#pragma unroll
-            for (int e = 0; e < sumColumns; ++e) {
-                const int column = e / 4 * 4 * Threads::X + e % 4;
-                if (r * Threads::Y < limit && column < size)
-                    atomicAdd(target + column, sum[r][e] * launch.softmaxScale);
-            }
-            target += Threads::Y * stride;
-        }
+        const int first = i * QueryTile + SumThreads::y();
+        const int column = pass * SumColumns + SumThreads::column(0);
+        addScaled<SumThreads>(
+            sum, launch.softmaxScale, rows.row(first) + column, rows.stride, launch.queryLength - first,
+            launch.headSize - column, launch.vectorised);
     }
 
     // Writes dV or dK, or adds to it what other blocks have parts of.
     __device__ void store(const Gradient &sum, const TileOperand &gradient, int size, float factor) const {
-        if constexpr (Shared) return storeShared(sum, gradient, size, factor);
         const Rows<float> rows(gradient, batch, keyHead);
-#pragma unroll
-        for (int r = 0; r < gradientRows; ++r) {
-            const int key = j * KeyTile + GradientThreads::row(r);
-            if (key >= launch.keyLength) continue;
-            float *target = rows.row(key);
-#pragma unroll
-            for (int c = 0; c < gradientColumns; ++c)
-                if (GradientThreads::column(c) < size)
-                    target[GradientThreads::column(c)] = sum[r][c] * factor;
-        }
-    }
-    __device__ void storeShared(
-        const Gradient &sum, const TileOperand &gradient, int size, float factor) const {
-        const Rows<float> rows(gradient, batch, keyHead);
-#pragma unroll
-        for (int r = 0; r < gradientRows; ++r) {
-            const int key = j * KeyTile + GradientThreads::row(r);
-            if (key >= launch.keyLength) continue;
-#pragma unroll
-            for (int c = 0; c < gradientColumns; c += 4) {
-                const int column = GradientThreads::column(c);
-                float *target = rows.row(key) + column;
-                if (share.part < 0) {
-#pragma unroll
-                    for (int q = 0; q < 4; ++q)
-                        if (column + q < size) target[q] = sum[r][c + q] * factor;
-                } else {
-#pragma unroll
-                    for (int q = 0; q < 4; ++q)
-                        if (column + q < size) atomicAdd(target + q, sum[r][c + q] * factor);
-                }
-            }
-        }
+        if constexpr (Shared)
+            storeShared<GradientThreads>(
+                sum, factor, rows, j * KeyTile, launch.keyLength, size, share.part >= 0);
+        else
+            storeScaled<GradientThreads>(sum, factor, rows, j * KeyTile, launch.keyLength, size);
     }
 };
 
