@@ -42,20 +42,11 @@ struct NaiveScoresGradient : NaiveTiles {
         float *dS = scores(launch.scoresGradient, launch, pair);
         const int64_t paddedRows = paddedRowCount(launch);
         const float2 *terms = reinterpret_cast<const float2 *>(launch.rowTerms) + pair * paddedRows;
-#pragma unroll
-        for (int r = 0; r < 4; ++r) {
-            const int row = firstRow + threadY() * 4 + r;
-            if (row >= launch.queryLength) continue;
-            const TileRange visible = plan.visibleKeys(row);
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                const int key = firstKey + threadX() + 16 * c;
-                const int64_t index = int64_t(row) * launch.keyLength + key;
-                if (key < launch.keyLength)
-                    dS[index] =
-                        visible.contains(key) ? scoreGradient(P[index], dP[r][c], terms[row].y) : hidden;
-            }
-        }
+        forEachScore(
+            launch, plan, firstRow, firstKey, dP,
+            [&](int64_t place, int row, float product, bool isVisible) {
+                dS[place] = isVisible ? scoreGradient(P[place], product, terms[row].y) : hidden;
+            });
     }
 };
 

@@ -46,6 +46,26 @@ struct NaiveTiles {
             gemmNT<step, pitch, pitch>(c, a, b);
         }
     }
+
+    // Runs the body for this thread's part of a tile of scores, as far as they exist: a score's place in its
+    // matrix, its row, what the tile of products has for it, and whether the mask shows it.
+    template <typename Body>
+    __device__ static void forEachScore(
+        const AttentionLaunch &launch, const Plan &plan, int firstRow, int firstKey, const Product &products,
+        Body body) {
+#pragma unroll
+        for (int r = 0; r < 4; ++r) {
+            const int row = firstRow + threadY() * 4 + r;
+            if (row >= launch.queryLength) continue;
+            const TileRange visible = plan.visibleKeys(row);
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+                const int key = firstKey + threadX() + 16 * c;
+                const int64_t place = int64_t(row) * launch.keyLength + key;
+                if (key < launch.keyLength) body(place, row, products[r][c], visible.contains(key));
+            }
+        }
+    }
 };
 
 // S. Grid (ceil(Nk / 64), ceil(Nq / 64), B H).
@@ -61,19 +81,10 @@ struct NaiveScores : NaiveTiles {
             Rows<const T>(launch.key, batch, head / launch.groupSize), firstKey, plan.keyLength,
             launch.headSize);
         float *target = scores(launch.scores, launch, pair);
-#pragma unroll
-        for (int r = 0; r < 4; ++r) {
-            const int row = firstRow + threadY() * 4 + r;
-            if (row >= launch.queryLength) continue;
-            const TileRange visible = plan.visibleKeys(row);
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                const int key = firstKey + threadX() + 16 * c;
-                if (key < launch.keyLength)
-                    target[int64_t(row) * launch.keyLength + key] =
-                        visible.contains(key) ? S[r][c] * launch.softmaxScale : -INFINITY;
-            }
-        }
+        forEachScore(
+            launch, plan, firstRow, firstKey, S, [&](int64_t place, int, float product, bool isVisible) {
+                target[place] = isVisible ? product * launch.softmaxScale : -INFINITY;
+            });
     }
 };
 
