@@ -65,18 +65,9 @@ enum NaiveBackward<Element: CPUElement>: CPUAlgorithm {
         // 3. dQ = dS K
         forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
-            let dS = Forward.rows(shared.dS, c, b, h, plan, i)
-            let block = x.queryGradient.block(b, h, plan.queries(i))
-            let dQi = scratch.steps.accumulator(block, or: scratch.forward.queries)
-            dQi.fill(0)
-            for j in plan.keyTiles(forQueryTile: i) {
-                let tile = plan.tile(i, j)
-                let Kj = scratch.steps.load(
-                    x.key.block(b, h / c.shape.groupSize, tile.keys), into: scratch.forward.keys)
-                scratch.steps.accumulate(
-                    dS.columns(tile.keys), Kj, into: dQi, keep: .everything, tile, plan)
-            }
-            scratch.steps.store(dQi, to: block)
+            Forward.rowProduct(
+                Forward.rows(shared.dS, c, b, h, plan, i), plan, i, c, x.key, b, h, scratch.forward,
+                to: x.queryGradient.block(b, h, plan.queries(i)))
         }
         // 4. dV = Pᵀ dO; dK = dSᵀ Q
         forEachKeyTile(c, memory) { b, hkv, j, scratch in keyTile(j, b, hkv, c, x, shared, scratch) }

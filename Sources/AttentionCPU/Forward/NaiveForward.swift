@@ -66,18 +66,9 @@ enum NaiveForward<Element: CPUElement>: CPUAlgorithm {
         // 3. O = P V
         forEachQueryTile(c, memory) { b, h, i, scratch in
             let plan = c.plan(b, x.keyLengths)
-            let P = rows(S, c, b, h, plan, i)
-            let block = x.output.block(b, h, plan.queries(i))
-            let Oi = scratch.steps.accumulator(block, or: scratch.queries)
-            Oi.fill(0)
-            for j in plan.keyTiles(forQueryTile: i) {
-                let tile = plan.tile(i, j)
-                let Vj = scratch.steps.load(
-                    x.value.block(b, h / c.shape.groupSize, tile.keys), into: scratch.keys)
-                scratch.steps.accumulate(
-                    P.columns(tile.keys), Vj, into: Oi, keep: .everything, tile, plan)
-            }
-            scratch.steps.store(Oi, to: block)
+            rowProduct(
+                rows(S, c, b, h, plan, i), plan, i, c, x.value, b, h, scratch,
+                to: x.output.block(b, h, plan.queries(i)))
         }
     }
 
@@ -124,5 +115,21 @@ enum NaiveForward<Element: CPUElement>: CPUAlgorithm {
         statistics.finish(S.rows, logSumExp: logSumExp)
         statistics.reciprocals(S.rows, into: scratch.correction)
         steps.scaleRows(S, by: scratch.correction)
+    }
+
+    /// O = P V for the rows of query tile i, or dQ = dS K.
+    static func rowProduct(
+        _ P: MutableBlock<Scalar>, _ plan: TilePlan, _ i: Int, _ c: CPUContext, _ value: TensorView<Element>,
+        _ b: Int, _ h: Int, _ scratch: Scratch, to result: MutableBlock<Element>
+    ) {
+        let steps = scratch.steps
+        let Oi = steps.accumulator(result, or: scratch.queries)
+        Oi.fill(0)
+        for j in plan.keyTiles(forQueryTile: i) {
+            let tile = plan.tile(i, j)
+            let Vj = steps.load(value.block(b, h / c.shape.groupSize, tile.keys), into: scratch.keys)
+            steps.accumulate(P.columns(tile.keys), Vj, into: Oi, keep: .everything, tile, plan)
+        }
+        steps.store(Oi, to: result)
     }
 }
