@@ -88,10 +88,3 @@ struct PanelRows<Element: CPUElement>: ForwardRows {
         statistics.add(St.columns, tileSum: row.sum)
     }
 }
-
-extension TilePlan.Tile {
-    /// The strip's rows, counted from the tile's first.
-    func rows(in tile: TilePlan.Tile) -> Range<Int> {
-        queries.lowerBound - tile.queries.lowerBound..<queries.upperBound - tile.queries.lowerBound
-    }
-}
