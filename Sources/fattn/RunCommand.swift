@@ -52,10 +52,6 @@ struct RunCommand: ParsableCommand {
     func run() throws {
         try checkEnvironment()
         try later.refuse()
-        if let gemm, device != .cpu {
-            throw CommandError.usage(
-                "--gemm: expected --device cpu beside it, got \(gemm.rawValue) on \(device.rawValue)")
-        }
         try device.require()
         try workers.check()
         if let scale, !scale.isFinite {

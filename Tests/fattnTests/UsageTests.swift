@@ -7,7 +7,6 @@ import Testing
         [], ["paint"], ["--paint"], ["run"], ["run", "in"], ["run", "in", "--output"],
         ["run", "in", "--output", "out", "--algorithm", "fa9"],
         ["run", "in", "--output", "out", "--gemm", "mkl"],
-        ["run", "in", "--output", "out", "--device", "cuda", "--gemm", "openblas"],
         ["run", "in", "--output", "out", "--layout", "dhnb"],
         ["run", "in", "--output", "out", "--causal-alignment", "middle"],
         ["run", "in", "--output", "out", "--scale", "much"],
