@@ -3,8 +3,8 @@
 //
 // Source: Dao, arXiv 2307.08691, Algorithm 2.
 //
-//   1. rowTerms = lse, delta; dQ = 0                        BackwardPrepare, a launch before
-//      Qᵀ, dOᵀ, Kᵀ, Vᵀ                                     BackwardColumns, another
+//   1. rowTerms = lse, delta; dQ = 0; Qᵀ, dOᵀ, Kᵀ, Vᵀ      BackwardColumns, a launch before;
+//                                                          not Shared: Kᵀ, Vᵀ by transposeKeys
 //   2. for each query tile that visits key tile j:
 //   3.   P = exp(Q Kᵀ - lse)                                streamTN, probabilities
 //   4.   dS = P ∘ (dO Vᵀ - delta)                           streamTN, scoresGradient
@@ -23,6 +23,14 @@
 // blocks each, which share out the query tiles and add dK and dV in device memory; BackwardColumns clears
 // them before. Under a mask the last tiles are short. That is a kernel of its own (Shared): in one for both,
 // the loops were up to 4 % slower.
+//
+// The products of a tile add 0 · x where a row does not see a key, which is NaN if x is NaN or infinite.
+// Under a mask that shows in the result: then dK and dV are computed once more at the end, by the online
+// softmax's steps, and what a tile adds to dQ before it is added, one product at a time.
+//
+// Where the first half of a tile's rows sees none of its keys from the middle, or from the first, on, that
+// quarter or half of every product is left out. A thread has rows in both halves, so that all have less to
+// do.
 #include "block_order.cuh"
 #include "flash_attention_2_backward_columns_f32.cuh"
 #include "flash_attention_2_backward_passes_f32.cuh"
@@ -58,7 +66,12 @@ struct FlashAttention2BackwardF32 {
     static constexpr int rowFloats = 2 * RowChunk * D, sumFloats = SumKeys * SumColumns;
     static constexpr int largerFloats = rowFloats > sumFloats ? rowFloats : sumFloats;
     static constexpr int chunkFloats = scoreFloats > largerFloats ? scoreFloats : largerFloats;
-    static constexpr int sharedBytes = (QueryTile * (2 * scorePitch + 2) + 2 * chunkFloats) * 4;
+    static constexpr int loopBytes = (QueryTile * (2 * scorePitch + 2) + 2 * chunkFloats) * 4;
+    static constexpr int firstBytes = Shared ? 0 : transposeKeysBytes<D, KeyTile>;
+    static constexpr int sharedBytes = loopBytes > firstBytes ? loopBytes : firstBytes;
+    // Under a mask the first half of a tile's rows may see none of its keys from this one on: half of them in
+    // the square tile on the diagonal, none in the first tiles that taller ones visit.
+    static constexpr int seenKeys = QueryTile == KeyTile ? KeyTile / 2 : 0;
     using Plan = TilePlan<QueryTile, KeyTile>;
     using Scores = float[scoreRows][scoreColumns];
     using Gradient = float[gradientRows][gradientColumns];
@@ -94,12 +107,18 @@ private:
         Gradient gradient; // dV or dK
         clear(gradient);
         int slot = 0;
+        if (!Shared) transposeKeys<D, KeyTile, threads>(launch, P, batch, keyHead, j * KeyTile);
+        if (plan.keyLength < (j + 1) * KeyTile)
+            clearAbsentKeys<threads>(
+                launch, batch, keyHead, max(plan.keyLength, j * KeyTile), (j + 1) * KeyTile);
         if (!tiles.isEmpty()) load(ring, keyHead * launch.groupSize, tiles.lower, 0);
         for (int g = 0; g < launch.groupSize; ++g)
 #pragma unroll 1
             for (int i = tiles.lower; i < tiles.upper; ++i) {
                 const int head = keyHead * launch.groupSize + g;
                 const bool whole = plan.isWhole(i, j), last = i + 1 == tiles.upper;
+                const bool part = !Shared && !whole &&
+                    plan.visibleKeys(i * QueryTile + QueryTile / 2 - 1).upper <= j * KeyTile + seenKeys;
                 // Rows that see no key of the tile add nothing to dV and dK.
                 const int hiddenRows = max(plan.visibleQueries(j * KeyTile).lower - i * QueryTile, 0);
                 const int firstGradient = 2 * scoreSteps + hiddenRows / RowChunk;
@@ -123,7 +142,7 @@ private:
                     clear(c);
 #pragma unroll 1
                     for (int step = 0; step < scoreSteps; ++step)
-                        multiplyScores(c, advance(half * scoreSteps + step));
+                        multiplyScores(c, advance(half * scoreSteps + step), part);
                     if (half)
                         whole ? scoresGradient<true>(c) : scoresGradient<false>(c);
                     else
@@ -131,7 +150,7 @@ private:
                 }
 #pragma unroll 1
                 for (int step = firstGradient; step < firstSum; ++step)
-                    addGradient(gradient, advance(step), step - 2 * scoreSteps, whole);
+                    addGradient(gradient, advance(step), step - 2 * scoreSteps, part);
                 if (!launch.gradientSum) continue;
 #pragma unroll 1
                 for (int pass = 0; pass < D / SumColumns; ++pass) {
@@ -139,10 +158,22 @@ private:
                     clear(sum);
 #pragma unroll 1
                     for (int step = 0; step < sumKeySteps; ++step)
-                        multiplyKeys(sum, advance(firstSum + pass * sumKeySteps + step), step, whole);
-                    addQueryGradient(sum, head, i, pass);
+                        multiplyKeys(sum, advance(firstSum + pass * sumKeySteps + step), step, part);
+                    if (!Shared && !whole && !isFinite(sum))
+                        addVisible(head, i, pass);
+                    else
+                        addQueryGradient(sum, head, i, pass);
                 }
             }
+        if constexpr (!Shared) {
+            if (__syncthreads_or(launch.mask != TileMaskFull && !isFinite(gradient))) {
+                const int first = j * KeyTile, limit = min(first + KeyTile, launch.keyLength);
+                recomputeKeyGradients<float>(
+                    launch, batch * launch.keyValueHeads + keyHead, first + threadIdx.x / 32, limit,
+                    threads / 32);
+                return;
+            }
+        }
         if (GradientThreads::group())
             store(gradient, launch.keyGradient, launch.headSize, launch.softmaxScale);
         else
@@ -186,11 +217,16 @@ private:
         commitCopies();
     }
 
-    // c += A Bᵀ, both in the chunk: Q and K, or dO and V.
-    __device__ static void multiplyScores(Scores &c, const float *chunk) {
+    // c += A Bᵀ, both in the chunk: Q and K, or dO and V. Part, here and below: without the keys from
+    // `seenKeys` on of the first half of the rows.
+    __device__ static void multiplyScores(Scores &c, const float *chunk, bool part) {
         using Threads = ScoreThreads;
-        streamTN<4 * Threads::Y, 4 * Threads::X, ScoreChunk, chunkPitch, chunkPitch>(
-            c, chunk + Threads::y() * 4, chunk + QueryTile + Threads::x() * 4);
+        const float *A = chunk + Threads::y() * 4, *B = chunk + QueryTile + Threads::x() * 4;
+        constexpr int seen = seenKeys / Threads::X; // of the thread's columns
+        if (part)
+            streamTN<4 * Threads::Y, 4 * Threads::X, ScoreChunk, chunkPitch, chunkPitch, seen>(c, A, B);
+        else
+            streamTN<4 * Threads::Y, 4 * Threads::X, ScoreChunk, chunkPitch, chunkPitch>(c, A, B);
     }
 
     // P = exp2(scale S - lse).
@@ -239,27 +275,58 @@ private:
     }
 
     // dV += Pᵀ dO or dK += dSᵀ Q, over the rows of a chunk.
-    __device__ void addGradient(Gradient &sum, const float *chunk, int part, bool whole) const {
+    __device__ void addGradient(Gradient &sum, const float *chunk, int step, bool part) const {
         using Threads = GradientThreads;
-        const float *A = (Threads::group() ? dS : P) + part * RowChunk * scorePitch + Threads::y() * 4;
+        const float *A = (Threads::group() ? dS : P) + step * RowChunk * scorePitch + Threads::y() * 4;
         const float *B = chunk + Threads::group() * RowChunk * D + Threads::x() * 4;
-        if (whole)
-            streamTN<4 * Threads::Y, 4 * Threads::X, RowChunk, scorePitch, D>(sum, A, B);
-        else
-            streamTN<4 * Threads::Y, 4 * Threads::X, RowChunk, scorePitch, D, true>(sum, A, B);
+        if (part && seenKeys > 0 && step * RowChunk < QueryTile / 2) {
+            constexpr int rows = RowChunk < QueryTile / 2 ? RowChunk : QueryTile / 2;
+            streamTN<4 * Threads::Y, 4 * Threads::X, rows, scorePitch, D>(firstHalf(sum), A, B);
+            if constexpr (rows < RowChunk)
+                streamTN<4 * Threads::Y, 4 * Threads::X, RowChunk - rows, scorePitch, D>(
+                    sum, A + rows * scorePitch, B + rows * D);
+            return;
+        }
+        streamTN<4 * Threads::Y, 4 * Threads::X, RowChunk, scorePitch, D>(sum, A, B);
     }
 
     // dQ += dS K, over the keys of a chunk: each group of threads takes its part of them.
-    __device__ void multiplyKeys(Sum &sum, const float *chunk, int part, bool whole) const {
+    __device__ void multiplyKeys(Sum &sum, const float *chunk, int step, bool part) const {
         using Threads = SumThreads;
         constexpr int keys = SumKeys / Threads::groups;
         const int first = Threads::group() * keys;
-        const float *A = dS + Threads::y() * scorePitch + part * SumKeys + first;
+        const float *A = dS + Threads::y() * scorePitch + step * SumKeys + first;
         const float *B = chunk + first * SumColumns + Threads::x() * 4;
-        if (whole)
-            streamNN<Threads::Y, 4 * Threads::X, keys, scorePitch, SumColumns, false>(sum, A, B);
+        if (part && step * SumKeys + first >= seenKeys)
+            streamNN<Threads::Y, 4 * Threads::X, keys, scorePitch, SumColumns>(
+                secondHalf(sum), A + QueryTile / 2 * scorePitch, B);
         else
-            streamNN<Threads::Y, 4 * Threads::X, keys, scorePitch, SumColumns, true>(sum, A, B);
+            streamNN<Threads::Y, 4 * Threads::X, keys, scorePitch, SumColumns>(sum, A, B);
+    }
+
+    // The same addition to dQ as by multiplyKeys and addQueryGradient, one product at a time, of those that
+    // the rows see: for sums that a hidden key's NaN or infinity is in.
+    __device__ void addVisible(int head, int i, int pass) const {
+        using Threads = SumThreads;
+        constexpr int keys = SumKeys / Threads::groups;
+        const Rows<float> rows(launch.queryGradient, batch, head);
+        const Rows<const float> keyRows(launch.key, batch, keyHead);
+#pragma unroll 1
+        for (int r = 0; r < sumRows; ++r)
+#pragma unroll 1
+            for (int e = 0; e < sumColumns; ++e) {
+                const int row = Threads::y() + r * Threads::Y;
+                const int column = pass * SumColumns + Threads::column(e);
+                if (i * QueryTile + row >= launch.queryLength || column >= launch.headSize) continue;
+                float sum = 0;
+#pragma unroll 1
+                for (int key = 0; key < KeyTile; ++key) {
+                    const float p = dS[row * scorePitch + key];
+                    if (key % SumKeys / keys == Threads::group() && !isHidden(p))
+                        sum = fmaf(p, keyRows.row(j * KeyTile + key)[column], sum);
+                }
+                atomicAdd(rows.row(i * QueryTile + row) + column, sum * launch.softmaxScale);
+            }
     }
 
     // Adds scale · sum to the columns of dQ that a pass has.
@@ -277,9 +344,9 @@ private:
         const Rows<float> rows(gradient, batch, keyHead);
         if constexpr (Shared)
             storeShared<GradientThreads>(
-                sum, factor, rows, j * KeyTile, launch.keyLength, size, share.part >= 0);
+                sum, factor, rows, j * KeyTile, plan.keyLength, size, share.part >= 0);
         else
-            storeScaled<GradientThreads>(sum, factor, rows, j * KeyTile, launch.keyLength, size);
+            storeScaled<GradientThreads>(sum, factor, rows, j * KeyTile, plan.keyLength, size);
     }
 };
 

@@ -12,8 +12,9 @@ __device__ inline float backwardOffset(float logSumExp) {
     return logSumExp == -INFINITY ? INFINITY : logSumExp * 1.4426950408889634f;
 }
 
-// Before: rowTerms = (lse, delta), and dQ's sum cleared, which in F32 is dQ itself. A block takes 32 rows of
-// one head, eight lanes a row; grid (Nr / 32, B H), 256 threads. D is the bucket of the head size.
+// Before: rowTerms = (lse, delta), and dQ's sum cleared. F32 has no such sum, and its FlashAttention-2 does
+// all that in BackwardColumns. A block takes 32 rows of one head, eight lanes a row; grid (Nr / 32, B H), 256
+// threads. D is the bucket of the head size.
 template <typename T, int D>
 struct BackwardPrepare {
     static constexpr int threads = 256, sharedBytes = 0, rowsPerBlock = 32, queryTile = rowsPerBlock,
@@ -34,14 +35,7 @@ struct BackwardPrepare {
 #pragma unroll
         for (int distance = 1; distance < 8; distance *= 2) delta += __shfl_xor_sync(~0u, delta, distance);
         if (lane == 0) reinterpret_cast<float2 *>(launch.rowTerms)[paddedRow] = make_float2(offset, delta);
-        if (!launch.gradientSum) return;
-        if constexpr (sizeof(T) == 4) {
-            if (row < launch.queryLength)
-                clearRow(
-                    Rows<T>(launch.queryGradient, batch, head).row(row), launch.headSize, launch.vectorised,
-                    lane);
-            return;
-        }
+        if (sizeof(T) == 4 || !launch.gradientSum) return;
         float4 *sum =
             reinterpret_cast<float4 *>(launch.gradientSum) + (paddedRow - threadIdx.x / 8) * (D / 4);
 #pragma unroll
@@ -80,14 +74,6 @@ private:
             for (int d = lane; d < size; d += 8) sum += Format<T>::widen(a[d]) * Format<T>::widen(b[d]);
             return sum;
         }
-    }
-    // One lane's part of a row of zeros.
-    __device__ static void clearRow(T *row, int size, bool vectorised, int lane) {
-        if (vectorised)
-            for (int d = lane * 4; d < size; d += 32)
-                *reinterpret_cast<float4 *>(row + d) = make_float4(0, 0, 0, 0);
-        else
-            for (int d = lane; d < size; d += 8) row[d] = Format<T>::narrow(0);
     }
     __device__ static float dotPair(uint32_t a, uint32_t b) {
         const float2 x = Format<T>::unpack(a), y = Format<T>::unpack(b);

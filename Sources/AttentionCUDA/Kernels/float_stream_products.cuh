@@ -27,10 +27,14 @@ __device__ inline void storeColumns(float *row, const float (&x)[4], int column,
         if (column + q < size) row[column + q] = x[q];
 }
 
-// The second half of a thread's eight rows of values.
-template <int Count>
-__device__ inline float (&secondHalf(float (&c)[8][Count]))[4][Count] {
-    return reinterpret_cast<float(&)[4][Count]>(c[4]);
+// The halves of a thread's rows of values.
+template <int Rows, int Count>
+__device__ inline float (&firstHalf(float (&c)[Rows][Count]))[Rows / 2][Count] {
+    return reinterpret_cast<float(&)[Rows / 2][Count]>(c[0]);
+}
+template <int Rows, int Count>
+__device__ inline float (&secondHalf(float (&c)[Rows][Count]))[Rows / 2][Count] {
+    return reinterpret_cast<float(&)[Rows / 2][Count]>(c[Rows / 2]);
 }
 
 // Groups of four neighbours, Step apart.
@@ -77,8 +81,8 @@ __device__ inline void streamTT(float (&c)[Rows][All], const float *A, const flo
 }
 
 // c += A B over K rows of B: A from this thread's first row on, its rows RowStep apart, B from its first
-// column on, its columns in groups of four GroupStep apart. Masked: see multiplyAdd.
-template <int RowStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked, int Rows, int Count>
+// column on, its columns in groups of four GroupStep apart.
+template <int RowStep, int GroupStep, int K, int PitchA, int PitchB, int Rows, int Count>
 __device__ inline void streamNN(float (&c)[Rows][Count], const float *A, const float *B) {
     float4 a[Rows], b[Count / 4], next[Count / 4];
     loadGroups<RowStep * PitchA>(a, A);
@@ -94,7 +98,7 @@ __device__ inline void streamNN(float (&c)[Rows][Count], const float *A, const f
 #pragma unroll
                 for (int f = 0; f < Count; ++f) {
                     const int e = r % 2 ? Count - 1 - f : f;
-                    c[r][e] = multiplyAdd<Masked>((&a[r].x)[q], (&b[e / 4].x)[e % 4], c[r][e]);
+                    c[r][e] = fmaf((&a[r].x)[q], (&b[e / 4].x)[e % 4], c[r][e]);
                 }
                 if (q == 3) a[r] = loadFour(A + r * RowStep * PitchA + following);
             }
@@ -105,12 +109,15 @@ __device__ inline void streamNN(float (&c)[Rows][Count], const float *A, const f
     }
 }
 
+constexpr int allColumns = 256; // more than a thread has
+
 // c += Aᵀ B over K rows of A and B, each from this thread's first column on, columns in groups of four that
-// lie RowGroupStep and GroupStep apart. Masked: see multiplyAdd.
+// lie RowGroupStep and GroupStep apart. Of the first half of the rows only as many columns as are Seen.
 template <
-    int RowGroupStep, int GroupStep, int K, int PitchA, int PitchB, bool Masked = false, int Rows, int Count>
+    int RowGroupStep, int GroupStep, int K, int PitchA, int PitchB, int Seen = allColumns, int Rows,
+    int Count>
 __device__ inline void streamTN(float (&c)[Rows][Count], const float *A, const float *B) {
-    constexpr int unrolled = Masked ? 4 : 8;
+    constexpr int unrolled = 8;
     static_assert(K % unrolled == 0);
     float4 a[Rows / 4], nextA[Rows / 4], b[Count / 4], nextB[Count / 4];
     loadGroups<RowGroupStep>(a, A);
@@ -127,7 +134,8 @@ __device__ inline void streamTN(float (&c)[Rows][Count], const float *A, const f
 #pragma unroll
                 for (int f = 0; f < Count; ++f) {
                     const int e = r % 2 ? Count - 1 - f : f;
-                    c[r][e] = multiplyAdd<Masked>((&a[r / 4].x)[r % 4], (&b[e / 4].x)[e % 4], c[r][e]);
+                    if (r >= Rows / 2 || e < Seen)
+                        c[r][e] = fmaf((&a[r / 4].x)[r % 4], (&b[e / 4].x)[e % 4], c[r][e]);
                 }
             assign(a, nextA);
             assign(b, nextB);

@@ -68,6 +68,10 @@ __device__ inline bool isFinite(const float (&c)[Rows][Columns][Count]) {
             for (int e = 0; e < Count; ++e) sum = fmaf(c[t][f][e], 0, sum);
     return sum == 0;
 }
+template <int Rows, int Count>
+__device__ inline bool isFinite(const float (&c)[Rows][Count]) {
+    return isFinite(reinterpret_cast<const float(&)[1][Rows][Count]>(c));
+}
 
 template <typename T>
 struct OnlineSoftmaxRow {

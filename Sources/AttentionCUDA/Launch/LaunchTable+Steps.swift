@@ -85,8 +85,8 @@ extension LaunchProblem {
             let module: KernelModule = isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward
             let main = step(
                 "fa2_backward_\(sharesTiles ? "shared_" : "")\(bucketName)", module, keyTiles,
-                pairs: keyHeads, pairBytes: queryBytes)
-            let first = readsColumns ? [prepare, columns] : [prepare]
+                pairs: keyHeads, pairBytes: readsSlowly ? 0 : queryBytes)
+            let first = readsColumns ? [columns] : [prepare]
             if sumsInPlace { return first + [main] }
             let query =
                 deterministic
@@ -107,7 +107,8 @@ extension LaunchProblem {
             keys: shape.keyLength, heads: keyHeads, rows: shape.queryLength, processors: multiprocessorCount)
     }
 
-    /// lse and delta of every row, and dQ's sum cleared where there is one.
+    /// lse and delta of every row, and dQ's sum cleared where there is one. FlashAttention-2 in F32 has it in
+    /// `columns`.
     private var prepare: LaunchStep {
         // FA1 has fewer buckets, each of them one of FA2's.
         step(
@@ -115,16 +116,20 @@ extension LaunchProblem {
             isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward, .rows(paddedRows, heads: heads))
     }
 
-    /// Q, dO, K and V transposed.
+    /// lse, delta and dQ = 0, and Q and dO transposed; K and V too where several blocks of the main kernel
+    /// share a key tile, which otherwise its one block transposes itself.
     private var columns: LaunchStep {
         let lengths = columnLengths
         return step(
             "fa2_backward_prepare_columns_\(bucketName)", .flashAttention2BackwardF32,
-            .keyAndQueryTiles(keys: lengths.keys, keyHeads: keyHeads, rows: lengths.queries, heads: heads))
+            sharesTiles
+                ? .keyAndQueryTiles(
+                    keys: lengths.keys, keyHeads: keyHeads, rows: lengths.queries, heads: heads)
+                : .queryTiles(rows: lengths.queries, heads: heads))
     }
 
-    /// Whether a forward kernel reads K and V so slowly that they need not stay in the cache: in F32 a tile
-    /// of 128 rows, at head sizes up to 96, takes 0.7 TB/s at the speed that it has on an H100.
+    /// Whether a kernel reads K and V, backward Q and dO, so slowly that they need not stay in the cache: in
+    /// F32 a tile of 128 rows, at head sizes up to 96, takes 0.7 TB/s at the speed that it has on an H100.
     private var readsSlowly: Bool { isF32 && bucket ?? 0 <= 96 }
     /// What all query tiles of one head read.
     private var keyBytes: Int {
