@@ -9,10 +9,12 @@ import TileKernelTable
 // The more rows of A a register tile has, the less often B goes from the second cache to the first.
 #if KERNEL_AVX512 || arch(arm64)
 private typealias TallTile<B: Storage> = RegisterTile<8, 2, B>
+private typealias FlatTile<B: Storage> = RegisterTile<2, 8, B>
 private typealias WideTile<B: Storage> = RegisterTile<4, 4, B>
 @inline(__always) private var rowsOfTall: Int { 8 }
 #else
 private typealias TallTile<B: Storage> = RegisterTile<6, 1, B>
+private typealias FlatTile<B: Storage> = RegisterTile<2, 4, B>
 private typealias WideTile<B: Storage> = RegisterTile<4, 2, B>
 @inline(__always) private var rowsOfTall: Int { 6 }
 #endif
@@ -63,6 +65,9 @@ func multiplyPassing<B: Storage>(
         if m % rowsOfTall == 0 && left >= vectorsOfTall * lanes {
             width = vectorsOfTall * lanes
             TallTile<B>.sweepColumns(m, k, a, b, c, scalars(keep), &stream)
+        } else if m < rowsOfTall && m % 2 == 0 && left >= 2 * panelWidth {
+            width = 2 * panelWidth
+            FlatTile<B>.sweepColumns(m, k, a, b, c, scalars(keep), &stream)
         } else if left >= panelWidth {
             width = panelWidth
             WideTile<B>.sweepColumns(m, k, a, b, c, scalars(keep), &stream)

@@ -41,8 +41,23 @@ struct DotRows<Element: CPUElement>: ForwardRows {
             let Vj = steps.load(V, into: self.V)
             steps.accumulate(S, Vj, into: O, keep: .scaled(row.correction), tile, plan)
         } else {
+            accumulate(S, V, into: O, next: Upcoming(next ?? K))
+        }
+    }
+
+    /// O = diag(exp(m_old − m)) O + P V, by strips of V that half of the nearest cache holds: a row of V then
+    /// comes there once, in the order of addresses, however many sweeps of the product its columns take.
+    private func accumulate(
+        _ P: MutableBlock<Scalar>, _ V: Block<Element>, into O: MutableBlock<Scalar>, next: Upcoming
+    ) {
+        let rows = max(16384 / (V.columns * MemoryLayout<Element>.stride), 1)
+        for first in stride(from: 0, to: V.rows, by: rows) {
+            let strip = first..<min(first + rows, V.rows)
             steps.accumulate(
-                S, passing: V, into: O, keep: row.correction, next: Upcoming(next ?? K))
+                P.columns(strip), passing: V.rows(strip), into: O, keep: row.correction,
+                next: next.skipping(first))
+            // O has been corrected.
+            row.correction.update(repeating: 1, count: O.rows)
         }
     }
 }

@@ -7,6 +7,13 @@ struct Upcoming {
 
     init<Scalar>(_ block: Block<Scalar>) {
         let size = MemoryLayout<Scalar>.stride
-        (memory, stride, width) = (UnsafeRawPointer(block.memory), block.stride * size, block.columns * size)
+        self.init(UnsafeRawPointer(block.memory), block.stride * size, block.columns * size)
     }
+
+    private init(_ memory: UnsafeRawPointer, _ stride: Int, _ width: Int) {
+        (self.memory, self.stride, self.width) = (memory, stride, width)
+    }
+
+    /// Without its first rows.
+    func skipping(_ rows: Int) -> Upcoming { Upcoming(memory + rows * stride, stride, width) }
 }
