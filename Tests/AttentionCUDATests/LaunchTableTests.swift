@@ -46,39 +46,30 @@ import Testing
         #expect(WorkingMemory(problem(), .backward).gradientSum == 3 * 8 * 128 * 64)
     }
 
-    @Test func f32_sumsQueryGradientsInPlace() {
-        func large(deterministic: Bool) -> LaunchProblem {
+    @Test func backwardInF32_hasTheStepsOf16Bits() {
+        func names(deterministic: Bool) -> [String] {
             problem(format: .f32, queryLength: 4096, keyLength: 4096, deterministic: deterministic)
+                .backwardSteps.map(\.name)
         }
-        let names = ["fa2_backward_prepare_columns_f32_d64", "fa2_backward_f32_d64"]
-        #expect(large(deterministic: false).backwardSteps.map(\.name) == names)
-        #expect(WorkingMemory(large(deterministic: false), .backward).gradientSum == 0)
-        #expect(
-            large(deterministic: true).backwardSteps.map(\.name) == names + ["fa2_backward_query_f32_d64"])
+        let first = ["fa2_backward_prepare_f32_d64", "fa2_backward_f32_d64"]
+        #expect(names(deterministic: false) == first + ["fa2_backward_finish_f32_d64"])
+        #expect(names(deterministic: true) == first + ["fa2_backward_query_f32_d64"])
     }
 
-    @Test func f32_transposesItsOperandsPadded() {
-        let large = problem(format: .f32, queryLength: 4000, keyLength: 4097)
-        let geometry = TileKernelGeometry(threads: 256, sharedBytes: 0, queryTile: 32, keyTile: 32)
-        // 3 batches of 8 and 2 heads, 4096 rows and 4352 keys, which under a mask the main kernel transposes.
-        #expect(large.backwardSteps[0].grid.grid(geometry) == Grid(3 * 8 * 128))
-        var full = large
-        full.mask = .full
-        #expect(full.backwardSteps[0].grid.grid(geometry) == Grid(3 * 8 * 128 + 3 * 2 * 136))
-        #expect(WorkingMemory(large, .backward).transposed == 2 * 64 * 3 * (8 * 4096 + 2 * 4352))
-        #expect(WorkingMemory(large, .forward).transposed == 0)
-        #expect(WorkingMemory(problem(), .backward).transposed == 0)
+    /// The others sum dP in the order in which that kernel sums delta.
+    @Test(arguments: [AttentionAlgorithm.naive, .onlineSoftmax, .flashAttention1])
+    func backwardInF32WithExactProducts_sumsDeltaInOrder(_ algorithm: AttentionAlgorithm) {
+        #expect(problem(algorithm, format: .f32).backwardSteps.first?.name == "naive_backward_prepare_f32")
+        #expect(problem(algorithm).backwardSteps.first?.name == "fa2_backward_prepare_bf16_d64")
     }
 
-    @Test func smallProblemsInF32_takeSmallTilesInOneLaunch() {
+    @Test func smallProblemsInF32_takeSmallTiles() {
         let small = problem(format: .f32, queryLength: 64, keyLength: 64, heads: 2)
         #expect(small.forwardSteps.map(\.name) == ["fa2_forward_small_f32_d64"])
-        #expect(small.backwardSteps.map(\.name) == ["fa2_backward_small_f32_d64"])
-        #expect(WorkingMemory(small, .backward).byteCount == 0)
-        let geometry = TileKernelGeometry(threads: 256, sharedBytes: 0, queryTile: 64, keyTile: 64)
-        #expect(small.backwardSteps.first?.grid.grid(geometry) == Grid(3 * 2 + 3 * 2))
+        #expect(small.backwardSteps[1].name == "fa2_backward_small_f32_d64")
         #expect(!problem(queryLength: 64, keyLength: 64, heads: 2).isSmall(.forward))
-        #expect(!problem(format: .f32, queryLength: 4096, keyLength: 4096).isSmall(.backward))
+        let large = problem(format: .f32, queryLength: 4096, keyLength: 4096)
+        #expect(!large.isSmall(.forward) && !large.isSmall(.backward))
     }
 
     @Test func fewQueriesOverManyKeys_splitTheKeys() {
@@ -101,19 +92,17 @@ import Testing
         #expect(step.pairsAtOnce(.full) == 1)
     }
 
-    @Test func headsOfAKernelThatReadsSlowly_areAllAtOnce() {
-        let long = (length: 1 << 16, heads: 24)
+    @Test func headsInF32_areAllAtOnce() {
         func pairs(_ format: KernelFormat, _ headSize: Int, _ pass: AttentionPass) -> Int {
             let p = problem(
-                format: format, headSize: headSize, queryLength: long.length, keyLength: long.length,
+                format: format, headSize: headSize, queryLength: 1 << 16, keyLength: 1 << 16,
                 keyValueHeads: 8)
             let main = pass == .forward ? p.forwardSteps[0] : p.backwardSteps[1]
             return main.pairsAtOnce(.causal)
         }
         for pass in [AttentionPass.forward, .backward] {
-            #expect(pairs(.f32, 96, pass) == long.heads)
-            #expect(pairs(.f32, 128, pass) < long.heads)
-            #expect(pairs(.bf16, 64, pass) < long.heads)
+            #expect(pairs(.f32, 256, pass) == 24)
+            #expect(pairs(.bf16, 64, pass) < 24)
         }
     }
 
@@ -123,36 +112,6 @@ import Testing
         #expect(GridRule.keyTiles(keys: 128, heads: 3).grid(geometry) == Grid(3))
         #expect(GridRule.rows(64, heads: 3).grid(geometry) == Grid(1, 3))
         #expect(GridRule.tiles(129, 1, heads: 2).grid(geometry) == Grid(2, 1, 2))
-    }
-
-    /// Tiles, visits of each; tiles shared out and parts.
-    @Test(arguments: [
-        (4096, 8, 4, 8), (2048, 16, 68, 16), (264, 16, 0, 1), (131, 16, 0, 1), (133, 1, 0, 1), (66, 4, 66, 2),
-        (0, 4, 0, 1),
-    ])
-    func lastTiles_areSharedOutWhereThatIsShorter(_ tiles: Int, _ visits: Int, _ left: Int, _ parts: Int) {
-        let shared = SharedTiles(tiles: tiles, visits: visits, processors: 132)
-        #expect(shared.tiles == left)
-        #expect(shared.parts == parts)
-        #expect(shared.moreBlocks == left * (parts - 1))
-    }
-
-    @Test func backwardInF32_sharesItsLastTilesWithoutAMask() throws {
-        let geometry = TileKernelGeometry(threads: 256, sharedBytes: 0, queryTile: 128, keyTile: 64)
-        func main(_ mask: AttentionMask, deterministic: Bool = false) throws -> GridRule {
-            var large = problem(
-                format: .f32, queryLength: 2048, keyLength: 2048, deterministic: deterministic)
-            large.mask = mask
-            let name = "fa2_backward_\(mask == .full && !deterministic ? "shared_" : "")f32_d64"
-            return try #require(large.backwardSteps.first { $0.name == name }).grid
-        }
-        // 3 batches of 2 heads, 32 tiles each: 60 are left, which 120 blocks take in half the time.
-        let shared = try main(.full).shared(geometry)
-        #expect(shared.tiles == 60)
-        #expect(shared.parts == 2)
-        #expect(try main(.full).grid(geometry) == Grid(192 + shared.moreBlocks))
-        #expect(try main(.causal).grid(geometry) == Grid(192))
-        #expect(try main(.full, deterministic: true).grid(geometry) == Grid(192))
     }
 
     @Test func parameters_sayWhenCopiesMayBeVectors() {

@@ -79,25 +79,21 @@ __device__ inline void maskTile(
 // transposed. `sum` lies in fragments of 16 × 8, four floats a lane, D / 8 fragments a row of them.
 template <typename T, int KeyTile, int RowTiles, int Fragments, int Queries, int D>
 __device__ inline void addQueryGradient(
-    float *sum, const FragmentReader<Queries> &dS, const FragmentReader<D> &K, int lane) {
+    float *sum, const TransposedLeftReader<T, Queries> &dS, const TransposedReader<T, D> &K, int lane) {
     float dQ[RowTiles][Fragments][4];
     clear(dQ);
+    constexpr int steps = KeyTile / stepColumns<T>, aTurn = stepsATurn<T, steps>;
+    forEachTurn<steps, aTurn>([&](int first) {
+        const auto left = dS.advanced(first * TransposedLeftReader<T, Queries>::stepBytes);
+        const auto right = K.advanced(first * TransposedReader<T, D>::stepBytes);
 #pragma unroll
-    for (int k = 0; k < KeyTile / 16; ++k) {
-        uint32_t a[RowTiles][4];
+        for (int k = 0; k < aTurn; ++k) {
+            uint32_t a[RowTiles][4];
 #pragma unroll
-        for (int t = 0; t < RowTiles; ++t) loadMatricesTransposed(a[t], dS.address(t, 16 * k));
-#pragma unroll
-        for (int f = 0; f < Fragments; f += 2) {
-            uint32_t b[4];
-            loadMatricesTransposed(b, K.address(f / 2, 16 * k));
-#pragma unroll
-            for (int t = 0; t < RowTiles; ++t) {
-                Format<T>::multiplyAdd(dQ[t][f], a[t], b[0], b[1]);
-                Format<T>::multiplyAdd(dQ[t][f + 1], a[t], b[2], b[3]);
-            }
+            for (int t = 0; t < RowTiles; ++t) left.load(a[t], t, k);
+            multiplyTransposed<T>(dQ, a, right, k);
         }
-    }
+    });
 #pragma unroll
     for (int t = 0; t < RowTiles; ++t)
 #pragma unroll

@@ -12,8 +12,8 @@ struct BlockOrder {
     int rank; // 0 for the longest tile of a head
     int pair; // batch entry and head
 
-    __device__ BlockOrder(const AttentionLaunch &launch, int tiles, int pairs, unsigned block = blockIdx.x) {
-        const unsigned group = launch.pairsAtOnce;
+    __device__ BlockOrder(const AttentionLaunch &launch, int tiles, int pairs) {
+        const unsigned block = blockIdx.x, group = launch.pairsAtOnce;
         if (group == 1) {
             pair = block / unsigned(tiles);
             rank = block - pair * tiles;
@@ -23,24 +23,5 @@ struct BlockOrder {
         const unsigned within = block - first * tiles;
         rank = within / width;
         pair = first + (within - rank * width);
-    }
-};
-
-// What a block has of a tile where the last splitTiles of a launch are taken by `splits` blocks each.
-struct TileShare {
-    int block, part = -1; // the block's number with one block a tile; which part it has, all if negative
-
-    __device__ TileShare() : block(blockIdx.x) {}
-    __device__ TileShare(const AttentionLaunch &launch, int tiles) : block(blockIdx.x) {
-        const int first = tiles - launch.splitTiles, after = block - first;
-        if (after >= 0 && launch.splitTiles > 0)
-            block = first + after / launch.splits, part = after % launch.splits;
-    }
-
-    // The part of the tiles that are visited.
-    __device__ TileRange of(TileRange all, int parts) const {
-        if (part < 0) return all;
-        const int count = all.upper - all.lower;
-        return {all.lower + count * part / parts, all.lower + count * (part + 1) / parts};
     }
 };

@@ -37,10 +37,10 @@ struct OwnedKeys {
     template <int RowCount, int Threads>
     __device__ void store(uint32_t dK, uint32_t dV, int first, int thread) const {
         storeTile<T, D, RowCount, Threads>(
-            dK + SharedTile<D>::bytes(first), Rows<T>(launch.keyGradient, batch, keyHead),
+            dK + SharedTile<T, D>::bytes(first), Rows<T>(launch.keyGradient, batch, keyHead),
             j * KeyTile + first, launch.keyLength, launch.headSize, launch.vectorised, thread);
         storeTile<T, D, RowCount, Threads>(
-            dV + SharedTile<D>::bytes(first), Rows<T>(launch.valueGradient, batch, keyHead),
+            dV + SharedTile<T, D>::bytes(first), Rows<T>(launch.valueGradient, batch, keyHead),
             j * KeyTile + first, launch.keyLength, launch.valueHeadSize, launch.vectorised, thread);
     }
 };
@@ -49,7 +49,7 @@ struct OwnedKeys {
 template <typename T, int D, int QueryTile, int KeyTile, int Threads>
 struct QueryVisits {
     using Plan = TilePlan<QueryTile, KeyTile>;
-    static constexpr int queryBytes = SharedTile<D>::bytes(QueryTile);
+    static constexpr int queryBytes = SharedTile<T, D>::bytes(QueryTile);
     static constexpr int termBytes = QueryTile * 8;
 
     // One query tile of one head.

@@ -1,7 +1,7 @@
 // FlashAttention-2, backward, dQ alone: the second pass of the deterministic mode.
 //
 // Each block owns a query tile and adds up dQ over the key tiles in their order, in registers: no atomics, so
-// the same bits every time, for two more products a tile than flash_attention_2_backward.cu's step 11 costs.
+// the same bits every time, for two more products a tile than flash_attention_2_backward.cuh's step 11 costs.
 //
 //   1. A block takes one query tile i of one head: load Qi, dOi, lse and delta; dQ = 0.
 //   2. For each key tile j that the plan gives to i:
@@ -10,7 +10,7 @@
 //   5.   dS = P ∘ (dOi Vjᵀ - delta)
 //   6.   dQ += dS Kj
 //   7. dQ = scale dQ
-// Work: 6 Nq Nk D FLOPs a head when D = Dv. Shared memory: (2 Br + 4 Bc) D elements of 2 bytes.
+// Work: 6 Nq Nk D FLOPs a head when D = Dv. Shared memory: (2 Br + 4 Bc) D elements.
 #pragma once
 
 #include "backward_tile_steps.cuh"
@@ -22,8 +22,9 @@ struct FlashAttention2BackwardQuery {
     static constexpr int threads = Warps * 32, QueryTile = Warps * 16, queryTile = QueryTile,
                          keyTile = KeyTile;
     static constexpr int keyFragments = KeyTile / 8;
-    static constexpr int queryBytes = SharedTile<D>::bytes(QueryTile);
-    static constexpr int keyBytes = SharedTile<D>::bytes(KeyTile);
+    static constexpr int scoreSteps = sizeof(T) == 4 ? 4 : D / stepColumns<T>; // at each turn of the loop
+    static constexpr int queryBytes = SharedTile<T, D>::bytes(QueryTile);
+    static constexpr int keyBytes = SharedTile<T, D>::bytes(KeyTile);
     static constexpr int sharedBytes = 2 * queryBytes + 4 * keyBytes;
     using Plan = TilePlan<QueryTile, KeyTile>;
 
@@ -64,9 +65,10 @@ struct FlashAttention2BackwardQuery {
             reinterpret_cast<const float2 *>(launch.rowTerms) + order.pair * paddedRows + firstRow;
         const float2 upper = terms[0], lower = terms[8];
 
-        const FragmentReader<D> Qi(Qs + SharedTile<D>::bytes(warp * 16), laneRowA(lane), laneHalfA(lane));
-        const FragmentReader<D> K0(Ks, laneRowB(lane), laneHalfB(lane));
-        const FragmentReader<D> Kt(Ks, laneRowA(lane), laneHalfA(lane));
+        const FragmentReader<T, D> Qi(
+            Qs + SharedTile<T, D>::bytes(warp * 16), laneRowA(lane), laneHalfA(lane));
+        const FragmentReader<T, D> K0(Ks, laneRowB(lane), laneHalfB(lane));
+        const TransposedReader<T, D> Kt(Ks, 0, lane);
         float dQ[1][D / 8][4];
         clear(dQ);
 #pragma unroll 1
@@ -78,7 +80,7 @@ struct FlashAttention2BackwardQuery {
             commitCopies();
             float P[1][keyFragments][4], dS[1][keyFragments][4];
             clear(P);
-            multiplyRows<T, D / 16>(P, Qi, K0.advanced(stage * keyBytes));
+            multiplyRows<T, D / stepColumns<T>, scoreSteps>(P, Qi, K0.advanced(stage * keyBytes));
 #pragma unroll
             for (int f = 0; f < keyFragments; ++f)
 #pragma unroll
@@ -87,16 +89,17 @@ struct FlashAttention2BackwardQuery {
                     P[0][f][e] = exp2Approximate(fmaf(P[0][f][e], launch.softmaxScaleLog2, -row.x));
                     dS[0][f][e] = -row.y;
                 }
-            multiplyRows<T, D / 16>(dS, Qi.advanced(queryBytes), K0.advanced((2 + stage) * keyBytes));
+            multiplyRows<T, D / stepColumns<T>, scoreSteps>(
+                dS, Qi.advanced(queryBytes), K0.advanced((2 + stage) * keyBytes));
             scoresGradient(dS, P);
             if (!whole.contains(j)) maskQueryRows(dS, plan, firstRow, j * KeyTile + 2 * (lane % 4));
-            uint32_t packed[1][keyFragments / 2][4];
+            LeftOperand<T, 1, KeyTile> packed;
             packOperand<T>(packed, dS);
             multiplyRegisters<T>(dQ, packed, Kt.advanced(stage * keyBytes));
         }
         waitForCopies<0>();
         __syncthreads();
-        if (launch.mask != TileMaskFull && __any_sync(~0u, !isFinite(dQ))) {
+        if (mayLeak<T>(launch) && __any_sync(~0u, !isFinite(dQ))) {
             const int first = rows.lower + warp * 16;
             recomputeQueryGradients<T>(launch, order.pair, first, min(first + 16, rows.upper));
             return;
@@ -104,7 +107,7 @@ struct FlashAttention2BackwardQuery {
         storeFragments<T, D>(Qs, dQ, launch.softmaxScale, warp * 16, 0, lane);
         __syncwarp();
         storeTile<T, D, 16, 32>(
-            Qs + SharedTile<D>::bytes(warp * 16), Rows<T>(launch.queryGradient, batch, head),
+            Qs + SharedTile<T, D>::bytes(warp * 16), Rows<T>(launch.queryGradient, batch, head),
             rows.lower + warp * 16, rows.upper, launch.headSize, launch.vectorised, lane);
     }
 

@@ -1,10 +1,11 @@
-// FlashAttention-2, backward, for wide heads: P and dS pass through shared memory.
+// FlashAttention-2, backward, for wide heads and for F32: P and dS pass through shared memory.
 //
-// The same steps as flash_attention_2_backward.cu. With D above 128 a warp cannot hold dK and dV of its keys
+// The same steps as flash_attention_2_backward.cuh. With D above 128 a warp cannot hold dK and dV of its keys
 // at full width, so the columns of dK and dV are shared out too, and every warp needs P and dS of keys that
-// another one computed: one more barrier a tile. Warps are laid out anew for each product: ScoreWarps of the
+// another one computed: one more barrier a tile. In F32 an operand is split where it is read, so that wide
+// products of a warp's are worth the same. Warps are laid out anew for each product: ScoreWarps of the
 // keys for Sᵀ and dPᵀ, GradientWarps of the keys for dK and dV, QueryWarps of the queries for dQ; the rest
-// share the columns. Shared memory: (2 Bc + 2 Stages Br) D + 2 Br Bc elements of 2 bytes.
+// share the columns. Shared memory: (2 Bc + 2 Stages Br) D + 2 Br Bc elements.
 #pragma once
 
 #include "flash_attention_2_backward_queries.cuh"
@@ -24,12 +25,13 @@ struct FlashAttention2BackwardWide {
     // Above 128 dQ comes in halves of a warp's columns: its accumulators would not fit beside dK and dV.
     static constexpr int dQParts = D > 128 ? 2 : 1;
     static constexpr int dQFragments = D / (Warps / QueryWarps) / 8 / dQParts;
-    static constexpr int keyBytes = SharedTile<D>::bytes(KeyTile);
-    static constexpr int queryBytes = SharedTile<D>::bytes(QueryTile);
-    static constexpr int scoreBytes = SharedTile<QueryTile>::bytes(KeyTile);
+    static constexpr int keyBytes = SharedTile<T, D>::bytes(KeyTile);
+    static constexpr int queryBytes = SharedTile<T, D>::bytes(QueryTile);
+    static constexpr int scoreBytes = SharedTile<T, QueryTile>::bytes(KeyTile);
     static constexpr int termBytes = QueryTile * 8;
     static constexpr int sharedBytes =
         2 * keyBytes + 2 * Stages * queryBytes + 2 * scoreBytes + 2 * termBytes;
+    static_assert(scoreFragments % 2 == 0 && gradientFragments % 2 == 0 && dQFragments % 2 == 0);
     using Plan = TilePlan<QueryTile, KeyTile>;
 
     __device__ static void run(const AttentionLaunch &launch) {
@@ -76,37 +78,40 @@ struct FlashAttention2BackwardWide {
             commitCopies();
             {
                 float S[scoreRowTiles][scoreFragments][4], dP[scoreRowTiles][scoreFragments][4];
-                uint32_t packed[scoreRowTiles][scoreFragments / 2][4];
-                const FragmentReader<D> K(Ks + SharedTile<D>::bytes(scoreKey), rowA, halfA);
-                const FragmentReader<D> Q(Qi + SharedTile<D>::bytes(scoreQuery), rowB, halfB);
-                const FragmentReader<QueryTile> P(
-                    Ps + SharedTile<QueryTile>::bytes(scoreKey), rowA, scoreQuery / 8 + halfA);
+                LeftOperand<T, scoreRowTiles, scoreFragments * 8> packed;
+                const FragmentReader<T, D> K(Ks + SharedTile<T, D>::bytes(scoreKey), rowA, halfA);
+                const FragmentReader<T, D> Q(Qi + SharedTile<T, D>::bytes(scoreQuery), rowB, halfB);
+                const FragmentReader<T, QueryTile> P(
+                    Ps + SharedTile<T, QueryTile>::bytes(scoreKey), rowA,
+                    scoreQuery / chunkElements<T> + halfA);
                 const int firstQuery = current.tile * QueryTile + scoreQuery,
                           firstKey = own.keys.lower + scoreKey;
                 const bool isWhole = own.plan.isWhole(current.tile, own.j);
                 clear(S);
-                multiplyRows<T, D / 16>(S, K, Q);
+                multiplyRows<T, D / stepColumns<T>>(S, K, Q);
                 probabilities(S, stageTerms, launch.softmaxScaleLog2, scoreQuery, lane);
                 if (!isWhole) maskTile(S, own.plan, firstQuery, firstKey, lane);
                 packOperand<T>(packed, S);
                 storeOperand(P, packed);
                 startAtDelta(dP, stageTerms, scoreQuery, lane);
-                multiplyRows<T, D / 16>(dP, K.advanced(keyBytes), Q.advanced(Stages * queryBytes));
+                multiplyRows<T, D / stepColumns<T>>(
+                    dP, K.advanced(keyBytes), Q.advanced(Stages * queryBytes));
                 scoresGradient(dP, S);
                 if (!isWhole) maskTile(dP, own.plan, firstQuery, firstKey, lane);
                 packOperand<T>(packed, dP);
                 storeOperand(P.advanced(scoreBytes), packed);
             }
             __syncthreads();
-            const FragmentReader<QueryTile> P(Ps + SharedTile<QueryTile>::bytes(gradientKey), rowA, halfA);
-            const FragmentReader<D> dO(dOi, rowA, gradientColumn + halfA);
-            multiplyColumns<T, QueryTile / 16>(dV, P, dO);
+            const FragmentReader<T, QueryTile> P(
+                Ps + SharedTile<T, QueryTile>::bytes(gradientKey), rowA, halfA);
+            const TransposedReader<T, D> dO(dOi, gradientColumn, lane);
+            multiplyColumns<T, QueryTile / stepColumns<T>>(dV, P, dO);
             if (Stages == 1) {
                 __syncthreads();
                 if (!isLast) visits.loadGradients(next, dOs, terms + (stage ^ 1) * termBytes);
                 commitCopies();
             }
-            multiplyColumns<T, QueryTile / 16>(dK, P.advanced(scoreBytes), dO.advanced(Qi - dOi));
+            multiplyColumns<T, QueryTile / stepColumns<T>>(dK, P.advanced(scoreBytes), dO.advanced(Qi - dOi));
             if (Stages == 1) {
                 __syncthreads();
                 if (!isLast) visits.loadQueries(next, Qs);
@@ -118,13 +123,13 @@ struct FlashAttention2BackwardWide {
                     const int column = queryColumn + part * dQFragments;
                     addQueryGradient<T, KeyTile, dQRowTiles, dQFragments>(
                         visits.gradientSum(current) + (queryRow * (D / 8) + column) * 128,
-                        FragmentReader<QueryTile>(dSs, rowB, queryRow * 2 + halfB),
-                        FragmentReader<D>(Ks, rowA, column + halfA), lane);
+                        TransposedLeftReader<T, QueryTile>(dSs, queryRow, lane),
+                        TransposedReader<T, D>(Ks, column, lane), lane);
                 }
             current = next;
         }
         waitForCopies<0>();
-        const bool fails = launch.mask != TileMaskFull && !(isFinite(dK) && isFinite(dV));
+        const bool fails = mayLeak<T>(launch) && !(isFinite(dK) && isFinite(dV));
         if (__syncthreads_or(fails)) {
             const int first = own.j * KeyTile, limit = min(first + KeyTile, launch.keyLength);
             recomputeKeyGradients<T>(launch, own.order.pair, first + warp, limit, Warps);

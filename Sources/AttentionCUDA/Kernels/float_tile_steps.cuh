@@ -1,6 +1,6 @@
 // Tiles of floats in shared memory and the three block products on them: gemmNT, gemmNN and gemmTN, as in the
-// CPU's table of micro-kernels. They serve F32, whose products are exact FFMAs, and the plain algorithms in
-// any format.
+// CPU's table of micro-kernels, from FFMAs. They serve FlashAttention-1 and the plain algorithms, in any
+// format.
 //
 // 256 threads as 16 × 16. Thread (y, x) owns Rows rows of a product, y · Rows + r, and of its columns either
 // x + 16 c (gemmNT, whose right operand is read along k) or groups of neighbours (gemmNN, gemmTN, read along

@@ -11,16 +11,18 @@
 // and 16-bit P hold as exactly as values up to 1, and most tiles after the first few skip the pass over O.
 constexpr float rescaleThreshold = 8;
 
-// Q = -Q in a tile of 16-bit elements, for a negative scale; the caller waits before and after.
+// Q = -Q in a tile, for a negative scale; the caller waits before and after.
+template <typename T>
 __device__ inline void negateTile(uint32_t tile, int bytes) {
     for (int offset = threadIdx.x * 4; offset < bytes; offset += blockDim.x * 4) {
         uint32_t pair;
         asm volatile("ld.shared.b32 %0, [%1];" : "=r"(pair) : "r"(tile + offset));
-        storeShared32(tile + offset, pair ^ 0x80008000u);
+        storeShared32(tile + offset, pair ^ (sizeof(T) == 4 ? 0x80000000u : 0x80008000u));
     }
 }
 
-template <typename T, int D, int KeyTile, int RowTiles>
+// ScoreSteps: those of S = Q Kᵀ that its loop takes at each turn.
+template <typename T, int D, int KeyTile, int RowTiles, int ScoreSteps = stepsATurn<T, D / stepColumns<T>>>
 struct ForwardTileSteps {
     static constexpr int keyFragments = KeyTile / 8;
     static constexpr int valueFragments = D / 8;
@@ -46,13 +48,16 @@ struct ForwardTileSteps {
     }
 
     // All of Q that a warp has, as left operands.
-    using Query = uint32_t[D / 16][RowTiles][4];
+    using Query = uint32_t[D / stepColumns<T>][RowTiles][4];
 
     // S = Q Kᵀ. Q: [16 RowTiles][D], in shared memory or in registers; K: [KeyTile][D].
-    template <typename Q>
-    __device__ void scores(const Q &Qi, const FragmentReader<D> &K) {
+    __device__ void scores(const FragmentReader<T, D> &Qi, const FragmentReader<T, D> &K) {
         clear(S);
-        multiplyRows<T, D / 16>(S, Qi, K);
+        multiplyRows<T, D / stepColumns<T>, ScoreSteps>(S, Qi, K);
+    }
+    __device__ void scores(const Query &Qi, const FragmentReader<T, D> &K) {
+        clear(S);
+        multiplyRows<T, D / stepColumns<T>>(S, Qi, K);
     }
 
     // S = -inf where the row does not see the key. `visibleKeys` takes a row of the warp's.
@@ -128,15 +133,15 @@ struct ForwardTileSteps {
             }
     }
 
-    // O += P V. V: [KeyTile][D], read transposed. P is rounded 16 keys at a time: at D 128 all of it would
-    // not fit beside S.
-    __device__ void accumulate(const FragmentReader<D> &V) {
+    // O += P V. V: [KeyTile][D], read transposed. P is rounded a step at a time: at D 128 all of it would not
+    // fit beside S.
+    __device__ void accumulate(const TransposedReader<T, D> &V) {
 #pragma unroll
-        for (int k = 0; k < KeyTile / 16; ++k) {
-            uint32_t p[RowTiles][1][4];
+        for (int k = 0; k < KeyTile / stepColumns<T>; ++k) {
+            uint32_t p[RowTiles][4];
 #pragma unroll
-            for (int t = 0; t < RowTiles; ++t) roundFragments<T>(p[t][0], S[t][2 * k], S[t][2 * k + 1]);
-            multiplyRegisters<T>(O, p, V.advanced(SharedTile<D>::bytes(16 * k)));
+            for (int t = 0; t < RowTiles; ++t) roundFragments<T>(p[t], S[t], k);
+            multiplyTransposed<T>(O, p, V, k);
         }
     }
 
@@ -162,7 +167,7 @@ struct ForwardTileSteps {
     }
 
     // Whether something not finite is in O of a row whose sum, and so all of whose visible scores, are
-    // numbers: it may come from a key that the row does not see.
+    // numbers: it may come from a key that the row does not see. In F32 it may be of a score as well.
     __device__ bool mayHaveLeaked() const {
         bool leaked = false;
 #pragma unroll
@@ -173,15 +178,19 @@ struct ForwardTileSteps {
 #pragma unroll
                 for (int f = 0; f < valueFragments; ++f)
                     sum = fmaf(O[t][f][2 * r + 1], 0, fmaf(O[t][f][2 * r], 0, sum));
-                leaked |= sum != 0 && l[t][r] == l[t][r];
+                leaked |= sum != 0 && (sizeof(T) == 4 || l[t][r] == l[t][r]);
             }
         return leaked;
     }
 
-    // Rounds O into a tile, from where `tile` reads this warp's rows as a left operand.
-    __device__ void store(const FragmentReader<D> &tile) const {
-        uint32_t words[RowTiles][D / 16][4];
-        packOperand<T>(words, O);
-        storeOperand(tile, words);
+    // Rounds O into a tile of this warp's rows, which `rows` reads as a left operand.
+    __device__ void store(uint32_t tile, const FragmentReader<T, D> &rows, int lane) const {
+        if constexpr (sizeof(T) == 4) {
+            storeFragments<T, D>(tile, O, 1, 0, 0, lane);
+        } else {
+            LeftOperand<T, RowTiles, D> words;
+            packOperand<T>(words, O);
+            storeOperand(rows, words);
+        }
     }
 };

@@ -8,6 +8,7 @@
 //   5. dK = scale dSᵀ Q, dQ = scale dS K                    NaiveKeyProduct, NaiveRowProduct
 //
 // dV and dK are sums over the query heads of a key/value head, in a fixed order.
+#include "flash_attention_2_backward_rows.cuh"
 #include "kernel_entry.cuh"
 #include "naive_tiles.cuh"
 
@@ -83,6 +84,7 @@ struct NaiveKeyProduct : NaiveTiles {
 };
 
 FATTN_ENTRY(fattn_naive_probabilities, run, 1, NaiveProbabilities)
+FATTN_ENTRY(fattn_naive_backward_prepare_f32, run, 1, BackwardPrepare<float, 0, true>)
 
 #define NAIVE(format, T)                                                                                     \
     FATTN_ENTRY(fattn_naive_scores_gradient_##format, run, 1, NaiveScoresGradient<T>)                        \

@@ -73,6 +73,13 @@ __device__ inline bool isFinite(const float (&c)[Rows][Count]) {
     return isFinite(reinterpret_cast<const float(&)[1][Rows][Count]>(c));
 }
 
+// Whether a product of tiles may hold something not finite where the result is something else: from what a
+// mask hides; in F32 from any infinity, whose low part is infinity less infinity.
+template <typename T>
+__device__ inline bool mayLeak(const AttentionLaunch &launch) {
+    return sizeof(T) == 4 || launch.mask != TileMaskFull;
+}
+
 template <typename T>
 struct OnlineSoftmaxRow {
     using Plan = TilePlan<1, 1>;

@@ -1,20 +1,24 @@
 // Tiles of Q, K, V … in shared memory: how they lie there, how they come in and how fragments are read.
 //
-// A tile is [rows][Columns] of 16-bit elements, Columns being the head size rounded up to its bucket. The
-// 16-byte chunks of a row are permuted by the row, chunk ^ row % 8, so that the eight rows that one ldmatrix
-// phase reads, and the eight rows of a fragment that one store writes, lie in different banks. Rows of an odd
-// multiple of 64 bytes (Columns 32, 96) alternate between the halves of the banks by themselves: there two
-// bits are permuted.
+// A tile is [rows][Columns], Columns being the head size rounded up to its bucket. The 16-byte chunks of a
+// row are permuted by the row, chunk ^ row % 8, so that the eight rows that one ldmatrix phase reads, and the
+// eight rows of a fragment that one store writes, lie in different banks. Rows of an odd multiple of 64 bytes
+// (Columns 32, 96 in 16 bits) alternate between the halves of the banks by themselves: there two bits are
+// permuted.
 #pragma once
 
 #include "tensor_core.cuh"
 #include "tile_plan.cuh"
 
-template <int Columns>
+// Elements of 16 bytes.
+template <typename T>
+constexpr int chunkElements = 16 / int(sizeof(T));
+
+template <typename T, int Columns>
 struct SharedTile {
-    static constexpr int rowBytes = Columns * 2;
-    static constexpr int chunks = Columns / 8;
-    static constexpr bool wide = Columns % 64 == 0;
+    static constexpr int rowBytes = Columns * int(sizeof(T));
+    static constexpr int chunks = rowBytes / 16;
+    static constexpr bool wide = rowBytes % 128 == 0;
 
     __device__ static int permutation(int row) { return wide ? row & 7 : (row >> 1) & 3; }
 
@@ -25,7 +29,8 @@ struct SharedTile {
 
     // The byte offset of an element.
     __device__ static uint32_t elementOffset(int row, int column) {
-        return offset(row, column >> 3) + (column & 7) * 2;
+        constexpr unsigned elements = chunkElements<T>;
+        return offset(row, unsigned(column) / elements) + unsigned(column) % elements * sizeof(T);
     }
 
     __host__ __device__ static constexpr int bytes(int rows) { return rows * rowBytes; }
@@ -35,21 +40,30 @@ struct SharedTile {
 //
 // The permutation touches only the low bits of the chunk, so all addresses of a lane are `period` registers
 // plus constants: no arithmetic is left in the loops.
-template <int Columns>
+template <typename T, int Columns>
 struct FragmentReader {
-    using Tile = SharedTile<Columns>;
+    using Tile = SharedTile<T, Columns>;
     static constexpr int period = Tile::wide ? 4 : 2;
     uint32_t base[period];
 
-    // - row: the lane's row in the first matrix; half: which 16-byte half of a 16-column step it reads.
+    // - row: the lane's row in the first matrix; half: which 16-byte half of a step it reads.
     __device__ FragmentReader(uint32_t tile, int row, int half) {
 #pragma unroll
         for (int v = 0; v < period; ++v) base[v] = tile + Tile::offset(row, 2 * v + half);
     }
 
-    // Step: 16 columns; rowOffset: a multiple of 8.
+    // Step: 32 bytes of a row; rowOffset: a multiple of 8.
     __device__ uint32_t address(int step, int rowOffset) const {
         return base[step % period] + (step / period) * (period * 32) + rowOffset * Tile::rowBytes;
+    }
+
+    // The reader whose step 0 is step `first` of this one. Its other steps follow as long as they stay within
+    // an aligned group of four.
+    __device__ FragmentReader fromStep(int first) const {
+        FragmentReader other = *this;
+#pragma unroll
+        for (int v = 0; v < period; ++v) other.base[v] = (base[v] ^ first % 4 * 32) + first / 4 * 128;
+        return other;
     }
 
     __device__ FragmentReader advanced(uint32_t bytes) const {
@@ -117,6 +131,31 @@ struct GivenType {
 template <typename T>
 using Given = typename GivenType<T>::Type;
 
+// Elements of a row from `first` on, 16 bytes of them, zeros from `size` on.
+template <typename T>
+__device__ inline void loadElements(uint32_t (&words)[4], const T *row, int first, int size) {
+    if constexpr (sizeof(T) == 4) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+            if (first + e < size) words[e] = __float_as_uint(row[first + e]);
+    } else {
+        const unsigned short *source = reinterpret_cast<const unsigned short *>(row) + first;
+#pragma unroll
+        for (int e = 0; e < 8; ++e)
+            if (first + e < size) words[e / 2] |= uint32_t(source[e]) << (e % 2 * 16);
+    }
+}
+
+__device__ inline void storeShared32(uint32_t address, uint32_t value) {
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+
+__device__ inline void storeShared(uint32_t address, const uint32_t (&words)[4]) {
+    asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(words[0]), "r"(words[1]),
+                 "r"(words[2]), "r"(words[3])
+                 : "memory");
+}
+
 // Starts the copy of rows [first, first + RowCount) into a tile. Rows not `existing` and columns past `size`
 // become zeros: whatever lies there in memory, NaN too, never reaches a product. Called by `Threads` threads,
 // thread = 0 ..< Threads.
@@ -124,7 +163,7 @@ template <typename T, int Columns, int RowCount, int Threads, typename Existing 
 __device__ inline void copyTile(
     uint32_t tile, const Rows<const T> &rows, int first, Given<Existing> existing, int size, bool vectorised,
     int thread = threadIdx.x) {
-    using Tile = SharedTile<Columns>;
+    using Tile = SharedTile<T, Columns>;
     constexpr int total = RowCount * Tile::chunks;
     static_assert(total % Threads == 0, "every thread copies the same number of chunks");
     if (vectorised) {
@@ -138,8 +177,8 @@ __device__ inline void copyTile(
             const int index = thread + c * Threads;
             const int row = index / Tile::chunks, chunk = index % Tile::chunks;
             Existing steps = existing.startingAt(first + row);
-            if (chunk * 8 >= size) steps.upper = 0;
-            const T *source = rows.row(first + row) + chunk * 8;
+            if (chunk * chunkElements<T> >= size) steps.upper = 0;
+            const T *source = rows.row(first + row) + chunk * chunkElements<T>;
             const uint32_t target = tile + Tile::offset(row, chunk);
 #pragma unroll
             for (int pass = 0; pass < total / (cycle * Threads); ++pass) {
@@ -150,37 +189,36 @@ __device__ inline void copyTile(
         }
         return;
     }
+    if constexpr (sizeof(T) == 4) {
+#pragma unroll 1
+        for (int index = thread; index < RowCount * Columns; index += Threads) {
+            const int row = index / Columns, column = index % Columns;
+            copyAsyncSmall<4>(
+                tile + Tile::elementOffset(row, column), rows.row(first + row) + column,
+                existing.contains(first + row) && column < size);
+        }
+        return;
+    }
 #pragma unroll 1
     for (int index = thread; index < total; index += Threads) {
         int row = index / Tile::chunks, chunk = index % Tile::chunks;
-        uint32_t pairs[4] = {0, 0, 0, 0};
-        if (existing.contains(first + row)) {
-            const unsigned short *source =
-                reinterpret_cast<const unsigned short *>(rows.row(first + row)) + chunk * 8;
-#pragma unroll
-            for (int e = 0; e < 8; ++e)
-                if (chunk * 8 + e < size) pairs[e / 2] |= uint32_t(source[e]) << (e % 2 * 16);
-        }
-        asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(tile + Tile::offset(row, chunk)),
-                     "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]), "r"(pairs[3])
-                     : "memory");
+        uint32_t words[4] = {0, 0, 0, 0};
+        if (existing.contains(first + row))
+            loadElements<T>(words, rows.row(first + row), chunk * chunkElements<T>, size);
+        storeShared(tile + Tile::offset(row, chunk), words);
     }
 }
 
-__device__ inline void storeShared32(uint32_t address, uint32_t value) {
-    asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
-}
-
-// Writes the first `count` of eight elements.
+// Writes the first `count` of the elements of 16 bytes.
 template <typename T>
 __device__ inline void storeElements(T *target, const uint32_t (&words)[4], int count) {
     const T *elements = reinterpret_cast<const T *>(words);
 #pragma unroll
-    for (int e = 0; e < 8; ++e)
+    for (int e = 0; e < chunkElements<T>; ++e)
         if (e < count) target[e] = elements[e];
 }
 
-// Writes eight elements, or the first `count` of them if not `vectorised`.
+// Writes 16 bytes of elements, or the first `count` elements if not `vectorised`.
 template <typename T>
 __device__ inline void storeChunk(T *target, const uint32_t (&words)[4], int count, bool vectorised) {
     if (vectorised)
@@ -194,15 +232,16 @@ __device__ inline void storeChunk(T *target, const uint32_t (&words)[4], int cou
 template <typename T, int Columns, int RowCount, int Threads>
 __device__ inline void storeTile(
     uint32_t tile, const Rows<T> &rows, int first, int limit, int size, bool vectorised, int thread) {
-    using Tile = SharedTile<Columns>;
+    using Tile = SharedTile<T, Columns>;
 #pragma unroll
     for (int index = thread; index < RowCount * Tile::chunks; index += Threads) {
         int row = index / Tile::chunks, chunk = index % Tile::chunks;
-        if (first + row >= limit || chunk * 8 >= size) continue;
+        const int column = chunk * chunkElements<T>;
+        if (first + row >= limit || column >= size) continue;
         uint32_t values[4];
         asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
                      : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
                      : "r"(tile + Tile::offset(row, chunk)));
-        storeChunk(rows.row(first + row) + chunk * 8, values, size - chunk * 8, vectorised);
+        storeChunk(rows.row(first + row) + column, values, size - column, vectorised);
     }
 }

@@ -20,9 +20,9 @@ template <typename T, int D, int Warps, int Stages>
 struct SplitKeysForward {
     static constexpr int threads = Warps * 32, tileKeys = 16, packedRows = 16;
     static constexpr int queryTile = packedRows, keyTile = tileKeys;
-    static constexpr int tileBytes = SharedTile<D>::bytes(tileKeys);
+    static constexpr int tileBytes = SharedTile<T, D>::bytes(tileKeys);
     static constexpr int ringBytes = Stages * 2 * tileBytes;
-    static constexpr int queryBytes = SharedTile<D>::bytes(packedRows);
+    static constexpr int queryBytes = SharedTile<T, D>::bytes(packedRows);
     static constexpr int mergeBytes = packedRows * D * 4 + packedRows * 8; // O, then (m, l), of one warp
     static constexpr int copyBytes = queryBytes + Warps * ringBytes;
     static constexpr int sharedBytes = copyBytes > Warps * mergeBytes ? copyBytes : Warps * mergeBytes;
@@ -69,17 +69,17 @@ struct SplitKeysForward {
             T element = Format<T>::narrow(0);
             if (firstRow + r < rowCount && d < launch.headSize)
                 element = Rows<const T>(launch.query, batch, head(r)).row(query(r))[d];
-            *reinterpret_cast<T *>(memory + SharedTile<D>::elementOffset(r, d)) = element;
+            *reinterpret_cast<T *>(memory + SharedTile<T, D>::elementOffset(r, d)) = element;
         }
         __syncthreads();
         if (launch.softmaxScaleLog2 < 0) {
-            negateTile(Qs, queryBytes);
+            negateTile<T>(Qs, queryBytes);
             __syncthreads();
         }
 
-        const FragmentReader<D> Q(Qs, laneRowA(lane), laneHalfA(lane));
-        const FragmentReader<D> K0(ring, laneRowB(lane), laneHalfB(lane));
-        const FragmentReader<D> V0(ring + tileBytes, laneRowA(lane), laneHalfA(lane));
+        const FragmentReader<T, D> Q(Qs, laneRowA(lane), laneHalfA(lane));
+        const FragmentReader<T, D> K0(ring, laneRowB(lane), laneHalfB(lane));
+        const TransposedReader<T, D> V0(ring + tileBytes, 0, lane);
         ForwardTileSteps<T, D, tileKeys, 1> steps;
         steps.reset();
         int slot = 0;

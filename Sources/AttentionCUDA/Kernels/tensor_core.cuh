@@ -13,6 +13,20 @@ template <>
 struct Format<float> {
     __device__ static float widen(float x) { return x; }
     __device__ static float narrow(float x) { return x; }
+
+    // x = high + low but for 2^-24 x: high is x to the 11 bits that a tensor core reads of a float, which
+    // cuts those of low itself.
+    __device__ static void split(uint32_t x, uint32_t &high, uint32_t &low) {
+        high = (x + 0x1000u) & 0xffffe000u;
+        low = __float_as_uint(__uint_as_float(x) - __uint_as_float(high));
+    }
+    // c += a bᵀ in TF32: a is 16 × 8 by rows, b 8 × 8 by rows.
+    __device__ static void multiplyAdd(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+            "{%0,%1,%2,%3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    }
 };
 
 template <>
@@ -129,6 +143,11 @@ __device__ inline float reciprocalApproximate(float x) {
     float y;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
+}
+
+// Two words from shared memory.
+__device__ inline void loadShared(uint32_t (&words)[2], uint32_t address) {
+    asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(words[0]), "=r"(words[1]) : "r"(address));
 }
 
 __device__ inline uint32_t sharedAddress(const void *pointer) {

@@ -37,7 +37,7 @@ extension LaunchProblem {
                     "fa2_forward_\(isSmall(.forward) ? "small_" : "")\(bucketName)",
                     isF32 ? .flashAttention2ForwardF32 : .flashAttention2Forward,
                     .queryTiles(rows: s.queryLength, heads: heads), pairs: heads,
-                    pairBytes: readsSlowly ? 0 : keyBytes)
+                    pairBytes: keyBytes)
             ]
         }
     }
@@ -74,70 +74,41 @@ extension LaunchProblem {
             return [
                 prepare, step("fa1_backward_\(bucketName)", .flashAttention1Backward, .fixed(Grid(keyHeads))),
             ]
-        case .flashAttention2 where isSmall(.backward):
-            return [
-                step(
-                    "fa2_backward_small_\(bucketName)", .flashAttention2BackwardF32,
-                    .keyAndQueryTiles(
-                        keys: s.keyLength, keyHeads: keyHeads, rows: s.queryLength, heads: heads))
-            ]
         case .flashAttention2:
             let module: KernelModule = isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward
-            let main = step(
-                "fa2_backward_\(sharesTiles ? "shared_" : "")\(bucketName)", module, keyTiles,
-                pairs: keyHeads, pairBytes: readsSlowly ? 0 : queryBytes)
-            let first = readsColumns ? [columns] : [prepare]
-            if sumsInPlace { return first + [main] }
-            let query =
+            return [
+                step("fa2_backward_prepare_\(bucketName)", module, .rows(paddedRows, heads: heads)),
+                step(
+                    "fa2_backward_\(isSmall(.backward) ? "small_" : "")\(bucketName)", module,
+                    .keyTiles(keys: s.keyLength, heads: keyHeads), pairs: keyHeads, pairBytes: queryBytes),
                 deterministic
-                ? step(
-                    "fa2_backward_query_\(bucketName)", module,
-                    .queryTiles(rows: s.queryLength, heads: heads), pairs: heads, pairBytes: keyBytes)
-                : step("fa2_backward_finish_\(bucketName)", module, .rows(paddedRows, heads: heads))
-            return first + [main, query]
+                    ? step(
+                        "fa2_backward_query_\(bucketName)", module,
+                        .queryTiles(rows: s.queryLength, heads: heads), pairs: heads, pairBytes: keyBytes)
+                    : step("fa2_backward_finish_\(bucketName)", module, .rows(paddedRows, heads: heads)),
+            ]
         }
     }
 
-    /// Whether FlashAttention-2's backward kernel shares out its last tiles: where it adds in device memory
-    /// anyway, and all tiles are equally long.
-    private var sharesTiles: Bool { sumsInPlace && mask == .full }
-    private var keyTiles: GridRule {
-        guard sharesTiles else { return .keyTiles(keys: shape.keyLength, heads: keyHeads) }
-        return .sharedKeyTiles(
-            keys: shape.keyLength, heads: keyHeads, rows: shape.queryLength, processors: multiprocessorCount)
-    }
-
-    /// lse and delta of every row, and dQ's sum cleared where there is one. FlashAttention-2 in F32 has it in
-    /// `columns`.
+    /// lse and delta of every row, for the algorithms that sum dQ in another way than FlashAttention-2.
     private var prepare: LaunchStep {
+        let rows = GridRule.rows(paddedRows, heads: heads)
+        if isF32 { return step("naive_backward_prepare_f32", .naiveBackward, rows) }
         // FA1 has fewer buckets, each of them one of FA2's.
-        step(
-            "fa2_backward_prepare_\(bucketName)",
-            isF32 ? .flashAttention2BackwardF32 : .flashAttention2Backward, .rows(paddedRows, heads: heads))
+        return step("fa2_backward_prepare_\(bucketName)", .flashAttention2Backward, rows)
     }
 
-    /// lse, delta and dQ = 0, and Q and dO transposed; K and V too where several blocks of the main kernel
-    /// share a key tile, which otherwise its one block transposes itself.
-    private var columns: LaunchStep {
-        let lengths = columnLengths
-        return step(
-            "fa2_backward_prepare_columns_\(bucketName)", .flashAttention2BackwardF32,
-            sharesTiles
-                ? .keyAndQueryTiles(
-                    keys: lengths.keys, keyHeads: keyHeads, rows: lengths.queries, heads: heads)
-                : .queryTiles(rows: lengths.queries, heads: heads))
-    }
-
-    /// Whether a kernel reads K and V, backward Q and dO, so slowly that they need not stay in the cache: in
-    /// F32 a tile of 128 rows, at head sizes up to 96, takes 0.7 TB/s at the speed that it has on an H100.
-    private var readsSlowly: Bool { isF32 && bucket ?? 0 <= 96 }
-    /// What all query tiles of one head read.
+    /// What all query tiles of one head read, as far as it should stay in the cache: in F32 tiles of 128 rows
+    /// read 0.9 TB/s at the speed that they have on an H100, which device memory gives.
     private var keyBytes: Int {
-        shape.keyLength * (shape.headSize + shape.valueHeadSize) * format.byteCount / max(shape.groupSize, 1)
+        guard !isF32 else { return 0 }
+        return shape.keyLength * (shape.headSize + shape.valueHeadSize) * format.byteCount
+            / max(shape.groupSize, 1)
     }
-    /// What all key tiles of one key/value head read.
+    /// What all key tiles of one key/value head read, likewise.
     private var queryBytes: Int {
-        shape.queryLength * (shape.headSize + shape.valueHeadSize) * format.byteCount * shape.groupSize
+        guard !isF32 else { return 0 }
+        return shape.queryLength * (shape.headSize + shape.valueHeadSize) * format.byteCount * shape.groupSize
     }
 
     private func step(
@@ -150,8 +121,7 @@ extension LaunchProblem {
 extension LaunchStep {
     /// Heads whose blocks run side by side: about as many as a third of an H100's L2 holds, one without a
     /// mask. All groups are of one size if up to twice as many make that possible: a small last group ends
-    /// with its long tiles, most processors being idle (F32 forward, causal, D 96, 128 heads: 10 at once 0.59
-    /// of the peak, 128 0.64).
+    /// with its long tiles, most processors being idle.
     package func pairsAtOnce(_ mask: AttentionMask) -> Int {
         if mask == .full { return 1 }
         let fitting = max(1, min(pairs, (16 << 20) / max(pairBytes, 1)))

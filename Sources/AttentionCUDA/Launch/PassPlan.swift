@@ -10,8 +10,6 @@ package struct PassPlan: Sendable {
     private let problem: LaunchProblem
     private let library: KernelLibrary
     private let launches: [Launch]
-    /// Of the pass's kernel that has some: another of its launches prepares them.
-    private let shared: SharedTiles
 
     private struct Launch {
         let kernel: Kernel
@@ -29,11 +27,9 @@ package struct PassPlan: Sendable {
         self.library = library
         workingMemory = WorkingMemory(problem, pass)
         var launches: [Launch] = []
-        var tiles = TileSizes(queries: 1, keys: 1), shared = SharedTiles()
+        var tiles = TileSizes(queries: 1, keys: 1)
         for step in pass == .forward ? problem.forwardSteps : problem.backwardSteps {
             let kernel = try library.kernel(step.name, in: step.module)
-            let sharedByStep = step.grid.shared(kernel.geometry)
-            if sharedByStep.tiles > 0 { shared = sharedByStep }
             let isPreparation = step.name.contains("prepare")
             launches.append(
                 Launch(
@@ -46,20 +42,15 @@ package struct PassPlan: Sendable {
         }
         self.launches = launches
         self.tiles = tiles
-        self.shared = shared
     }
 
     /// Queues the pass. The operands' memory must stay until the stream has done it.
     package func enqueue(_ operands: DeviceOperands, on stream: CUDAStream) throws(AttentionError) {
         var parameters = AttentionLaunch(problem, operands)
-        if shared.tiles > 0 {
-            parameters.splits = Int32(shared.parts)
-            parameters.splitTiles = Int32(shared.tiles)
-        }
         let kept = try workingMemory.allocate(&parameters, on: stream)
         // The pool takes memory back in the order of the stream, after the kernels.
         defer { withExtendedLifetime(kept) {} }
-        let gradientSum = problem.sumsInPlace ? parameters.queryGradient.address : parameters.gradientSum
+        let gradientSum = parameters.gradientSum
         for launch in launches {
             parameters.pairsAtOnce = launch.pairsAtOnce
             parameters.gradientSum = launch.hidesGradientSum ? 0 : gradientSum

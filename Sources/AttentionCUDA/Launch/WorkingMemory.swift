@@ -4,7 +4,7 @@ import CTileABI
 /// The device memory that a pass needs beside its operands.
 package struct WorkingMemory: Hashable, Sendable {
     /// Floats of each buffer; 0 where the algorithm has none.
-    package var rowTerms = 0, gradientSum = 0, transposed = 0, partialOutput = 0, partialLogSumExp = 0
+    package var rowTerms = 0, gradientSum = 0, partialOutput = 0, partialLogSumExp = 0
     package var scores = 0, scoresGradient = 0
 
     package init(_ problem: LaunchProblem, _ pass: AttentionPass) {
@@ -22,25 +22,18 @@ package struct WorkingMemory: Hashable, Sendable {
                 partialOutput = problem.splits * rows * shape.valueHeadSize
                 partialLogSumExp = problem.splits * rows
             }
-        case .backward where problem.isSmall(.backward): break
         case .backward:
             let paddedRows = shape.batch * shape.heads * problem.paddedRows
             rowTerms = 2 * paddedRows
             if problem.algorithm == .flashAttention1 { gradientSum = rows * shape.headSize }
-            if problem.readsColumns {
-                // Q and dO of every query head, K and V of every key/value head.
-                let lengths = problem.columnLengths
-                let columns = shape.heads * lengths.queries + shape.keyValueHeads * lengths.keys
-                transposed = 2 * shape.batch * columns * (problem.bucket ?? 0)
-            }
-            if problem.algorithm == .flashAttention2, !problem.deterministic, !problem.sumsInPlace {
+            if problem.algorithm == .flashAttention2, !problem.deterministic {
                 gradientSum = paddedRows * (problem.bucket ?? 0)
             }
         }
     }
 
     package var byteCount: Int {
-        4 * (rowTerms + gradientSum + transposed + partialOutput + partialLogSumExp + scores + scoresGradient)
+        4 * (rowTerms + gradientSum + partialOutput + partialLogSumExp + scores + scoresGradient)
     }
 
     /// Takes the buffers from the stream's pool; they live as long as what is returned.
@@ -56,7 +49,6 @@ package struct WorkingMemory: Hashable, Sendable {
         }
         launch.rowTerms = try take(rowTerms)
         launch.gradientSum = try take(gradientSum)
-        launch.transposed = try take(transposed)
         launch.partialOutput = try take(partialOutput)
         launch.partialLogSumExp = try take(partialLogSumExp)
         launch.scores = try take(scores)

@@ -14,9 +14,6 @@ enum { TileMaskFull = 0, TileMaskCausalBottomRight = 1, TileMaskCausalTopLeft = 
 // Rows of the backward pass's working memory are padded to a multiple of this.
 enum { TileRowPadding = 128 };
 
-// Rows of the operands that it transposes are padded to a multiple of this, the most rows of a tile.
-enum { TileColumnPadding = 256 };
-
 // A tensor [B, H, N, D] in device memory.
 typedef struct {
     uint64_t address;
@@ -40,12 +37,8 @@ typedef struct {
                                // delta = rowsum(dO * O); Nr is Nq rounded up to TileRowPadding
     uint64_t keyLengths;       // int32_t [B]: how many of the keys exist; 0 if all
     uint64_t gradientSum;      // float [B, H, Nr, Dp], dQ before its rounding, in fragment order, Dp being
-                               // the bucket of D: see flash_attention_2_backward.cu; 0 in the
-                               // deterministic mode. F32: the address of dQ, whose rows are added to where
-                               // they are
-    uint64_t transposed;       // float [B, H, Dp, N'q] twice, the columns of Q and of dO, then
-                               // [B, Hkv, Dp, N'k] twice, those of K and of V; N' being N rounded up to
-                               // TileColumnPadding: F32's FlashAttention-2 only
+                               // the bucket of D: see flash_attention_2_backward_rows.cuh; 0 in the
+                               // deterministic mode
     uint64_t partialOutput;    // float [splits, B, H, Nq, Dv]: see split_keys_forward.cu
     uint64_t partialLogSumExp; // float [splits, B, H, Nq], in units of log2
     uint64_t scores;           // float [B, H, Nq, Nk]: naive only
@@ -61,9 +54,7 @@ typedef struct {
     int32_t valueHeadSize; // Dv
 
     int32_t mask;       // one of TileMask…
-    int32_t splits;     // decoding: ranges that the keys are split into. F32's backward pass: blocks that
-                        // share the query tiles of one of the last splitTiles key tiles
-    int32_t splitTiles; // of all heads: see flash_attention_2_backward_f32.cu
+    int32_t splits;     // decoding: ranges that the keys are split into
     int32_t vectorised; // 1 if every address, head size and stride is a multiple of 16 bytes
     int32_t pairsAtOnce; // heads whose blocks run side by side: see block_order.cuh; at least 1
 
