@@ -131,21 +131,6 @@ struct GivenType {
 template <typename T>
 using Given = typename GivenType<T>::Type;
 
-// Elements of a row from `first` on, 16 bytes of them, zeros from `size` on.
-template <typename T>
-__device__ inline void loadElements(uint32_t (&words)[4], const T *row, int first, int size) {
-    if constexpr (sizeof(T) == 4) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-            if (first + e < size) words[e] = __float_as_uint(row[first + e]);
-    } else {
-        const unsigned short *source = reinterpret_cast<const unsigned short *>(row) + first;
-#pragma unroll
-        for (int e = 0; e < 8; ++e)
-            if (first + e < size) words[e / 2] |= uint32_t(source[e]) << (e % 2 * 16);
-    }
-}
-
 __device__ inline void storeShared32(uint32_t address, uint32_t value) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
@@ -197,15 +182,20 @@ __device__ inline void copyTile(
                 tile + Tile::elementOffset(row, column), rows.row(first + row) + column,
                 existing.contains(first + row) && column < size);
         }
-        return;
-    }
+    } else {
 #pragma unroll 1
-    for (int index = thread; index < total; index += Threads) {
-        int row = index / Tile::chunks, chunk = index % Tile::chunks;
-        uint32_t words[4] = {0, 0, 0, 0};
-        if (existing.contains(first + row))
-            loadElements<T>(words, rows.row(first + row), chunk * chunkElements<T>, size);
-        storeShared(tile + Tile::offset(row, chunk), words);
+        for (int index = thread; index < total; index += Threads) {
+            int row = index / Tile::chunks, chunk = index % Tile::chunks;
+            uint32_t pairs[4] = {0, 0, 0, 0};
+            if (existing.contains(first + row)) {
+                const unsigned short *source =
+                    reinterpret_cast<const unsigned short *>(rows.row(first + row)) + chunk * 8;
+#pragma unroll
+                for (int e = 0; e < 8; ++e)
+                    if (chunk * 8 + e < size) pairs[e / 2] |= uint32_t(source[e]) << (e % 2 * 16);
+            }
+            storeShared(tile + Tile::offset(row, chunk), pairs);
+        }
     }
 }
 
