@@ -186,6 +186,7 @@ struct ForwardTileSteps {
     // Rounds O into a tile of this warp's rows, which `rows` reads as a left operand.
     __device__ void store(uint32_t tile, const FragmentReader<T, D> &rows, int lane) const {
         if constexpr (sizeof(T) == 4) {
+            __syncwarp(); // all lanes have read Q, whose rows these may be
             storeFragments<T, D>(tile, O, 1, 0, 0, lane);
         } else {
             LeftOperand<T, RowTiles, D> words;
