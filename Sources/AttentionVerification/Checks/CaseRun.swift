@@ -35,7 +35,8 @@ struct CaseRun {
         _ c: VerificationCase, _ inputs: GeneratedInputs<Element>, _ attention: Attention<Element>
     ) throws(AttentionError) {
         let operands = Operands(c, inputs)
-        try operands.runOnDevice(attention, c.pass)
+        let device = try DeviceRun(operands, attention)
+        try device.run(c.pass)
         faults += operands.faults
         let packed = tensors
         tensors = operands.results(c.pass)
@@ -46,9 +47,11 @@ struct CaseRun {
             faults.append("operands in host memory give another result")
         }
         guard c.deterministic else { return }
+        let first = operands.written(c.pass)
         for run in 2...Self.repeats {
-            try operands.runOnDevice(attention, c.pass)
-            if areTheSame(tensors, operands.results(c.pass)) { continue }
+            try device.run(c.pass)
+            // Equal bits are looked at first: they are what there nearly always is.
+            if first == operands.written(c.pass) || areTheSame(tensors, operands.results(c.pass)) { continue }
             return faults.append("run \(run) gives another result than the first")
         }
     }
@@ -125,42 +128,9 @@ private final class Operands<Element: AttentionElement> {
         return names.map { "\($0): written outside the tensor" }
     }
 
-    /// Runs the forward pass, and the backward pass if asked for, over copies on the device, guards and all,
-    /// and fetches what they wrote.
-    func runOnDevice(
-        _ attention: Attention<Element>, _ pass: AttentionPass
-    ) throws(AttentionError) {
-        let stream = try DeviceStream()
-        var lengths: DeviceVector<Int32>?
-        if let keyLengths { lengths = try DeviceVector(keyLengths, on: stream) }
-        let rows = GuardedTensor<Float>(logSumExp.extents)
-        let q = try DeviceCopy(query, on: stream)
-        let k = try DeviceCopy(key, on: stream)
-        let v = try DeviceCopy(value, on: stream)
-        let dO = try DeviceCopy(outputGradient, on: stream)
-        let o = try DeviceCopy(output, on: stream)
-        let lse = try DeviceCopy(rows, on: stream)
-        let result = DeviceAttentionOutput(
-            output: o.tensor,
-            logSumExp: try DeviceVector<Float>(borrowing: lse.tensor.address, count: attention.shape.rowCount)
-        )
-        try attention.forward(
-            query: q.tensor, key: k.tensor, value: v.tensor, into: result, keyLengths: lengths, on: stream)
-        try o.fetch(output, on: stream)
-        try lse.fetch(rows, on: stream)
-        for (index, row) in rows.elements.enumerated() { logSumExp.elements[index] = Double(row) }
-        guard pass == .backward else { return }
-        let dQ = try DeviceCopy(gradients[0].1, on: stream)
-        let dK = try DeviceCopy(gradients[1].1, on: stream)
-        let dV = try DeviceCopy(gradients[2].1, on: stream)
-        try attention.backward(
-            query: q.tensor, key: k.tensor, value: v.tensor, forward: result, outputGradient: dO.tensor,
-            into: DeviceAttentionGradients(query: dQ.tensor, key: dK.tensor, value: dV.tensor),
-            keyLengths: lengths, on: stream)
-        try dQ.fetch(gradients[0].1, on: stream)
-        try dK.fetch(gradients[1].1, on: stream)
-        try dV.fetch(gradients[2].1, on: stream)
-        withExtendedLifetime(lse) {}
+    /// The bytes of what the pass writes, with what lies around it.
+    func written(_ pass: AttentionPass) -> [[UInt8]] {
+        pass == .forward ? [output.bytes, logSumExp.bytes] : gradients.map { $0.1.bytes }
     }
 
     private func withKeyLengths(
@@ -168,6 +138,59 @@ private final class Operands<Element: AttentionElement> {
     ) throws(AttentionError) {
         guard let keyLengths else { return try body(nil) }
         try keyLengths.withUnsafeBufferPointer { lengths throws(AttentionError) in try body(lengths) }
+    }
+}
+
+/// A case's operands on the device, guards and all, and the passes over them.
+private struct DeviceRun<Element: AttentionElement> {
+    private let attention: Attention<Element>
+    private let operands: Operands<Element>
+    private let stream: DeviceStream
+    private let query, key, value, outputGradient, output: DeviceCopy<Element>
+    private let rows: GuardedTensor<Float>
+    private let logSumExp: DeviceCopy<Float>
+    private let gradients: [DeviceCopy<Element>]
+    private let lengths: DeviceVector<Int32>?
+
+    init(_ operands: Operands<Element>, _ attention: Attention<Element>) throws(AttentionError) {
+        self.attention = attention
+        self.operands = operands
+        stream = try DeviceStream()
+        query = try DeviceCopy(operands.query, on: stream)
+        key = try DeviceCopy(operands.key, on: stream)
+        value = try DeviceCopy(operands.value, on: stream)
+        outputGradient = try DeviceCopy(operands.outputGradient, on: stream)
+        output = try DeviceCopy(operands.output, on: stream)
+        rows = GuardedTensor(operands.logSumExp.extents)
+        logSumExp = try DeviceCopy(rows, on: stream)
+        var copies: [DeviceCopy<Element>] = []
+        for (_, gradient) in operands.gradients { copies.append(try DeviceCopy(gradient, on: stream)) }
+        gradients = copies
+        lengths = if let known = operands.keyLengths { try DeviceVector(known, on: stream) } else { nil }
+    }
+
+    /// Runs the forward pass, and the backward pass if asked for, and fetches what they wrote.
+    func run(_ pass: AttentionPass) throws(AttentionError) {
+        let result = DeviceAttentionOutput(
+            output: output.tensor,
+            logSumExp: try DeviceVector<Float>(
+                borrowing: logSumExp.tensor.address, count: attention.shape.rowCount))
+        try attention.forward(
+            query: query.tensor, key: key.tensor, value: value.tensor, into: result, keyLengths: lengths,
+            on: stream)
+        try output.fetch(operands.output, on: stream)
+        try logSumExp.fetch(rows, on: stream)
+        for (index, row) in rows.elements.enumerated() { operands.logSumExp.elements[index] = Double(row) }
+        guard pass == .backward else { return }
+        try attention.backward(
+            query: query.tensor, key: key.tensor, value: value.tensor, forward: result,
+            outputGradient: outputGradient.tensor,
+            into: DeviceAttentionGradients(
+                query: gradients[0].tensor, key: gradients[1].tensor, value: gradients[2].tensor),
+            keyLengths: lengths, on: stream)
+        for (copy, (_, gradient)) in zip(gradients, operands.gradients) {
+            try copy.fetch(gradient, on: stream)
+        }
     }
 }
 
@@ -187,7 +210,6 @@ private struct DeviceCopy<Element: AttentionElement> {
     }
 
     func fetch(_ guarded: GuardedTensor<Element>, on stream: DeviceStream) throws(AttentionError) {
-        let elements = try whole.copyToHost(on: stream).elements
-        for (index, element) in elements.enumerated() { guarded.memory[index] = element }
+        _ = guarded.memory.update(fromContentsOf: try whole.copyToHost(on: stream).elements)
     }
 }

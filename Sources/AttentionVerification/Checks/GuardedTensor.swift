@@ -46,6 +46,9 @@ final class GuardedTensor<Element: AttentionElement> {
 
     var view: TensorView<Element> { mutableView.readOnly }
 
+    /// Margins, gaps and elements, bit by bit.
+    var bytes: [UInt8] { [UInt8](UnsafeRawBufferPointer(memory)) }
+
     /// The elements in the order `[B, H, N, D]`.
     func dense() -> [Double] { view.denseDoubles() }
 
