@@ -30,6 +30,20 @@ struct VerificationGridTests {
         #expect(cases.allSatisfy { VerificationCase($0.description) == $0 && $0.device == .cuda })
     }
 
+    /// An H100 has 132 multiprocessors; a block takes at most 128 query rows or keys.
+    @Test(arguments: [32, 64, 96, 128, 192, 256])
+    func devices_haveCasesThatKeepEveryMultiprocessorBusy(_ bucket: Int) {
+        for pass in AttentionPass.allCases {
+            let large = VerificationGrid.cases(device: .cuda).filter {
+                let shape = $0.problem.shape
+                return $0.pass == pass && $0.algorithm == .flashAttention2 && $0.element == .f32
+                    && shape.batch * shape.keyValueHeads > 66 && shape.batch * shape.heads > 132
+                    && (bucket - 31...bucket).contains(shape.headSize)
+            }
+            #expect(!large.isEmpty)
+        }
+    }
+
     @Test(arguments: [
         "", "forward", "forward/f32/fa2/simd/generic", "sideways/f32/fa2/simd/generic/1,1,1,1,1,1,1",
         "forward/f32/fa2/simd/generic/1,1,1,1,1,1", "forward/f32/fa2/simd/generic/1,3,2,1,1,1,1",

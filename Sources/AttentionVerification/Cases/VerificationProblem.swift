@@ -62,6 +62,19 @@ extension VerificationGrid {
         squares + headSizes + rectangles + groups + decoding + lengths + scales + memory + magnitudes
         + nonFinite + empty + medium
 
+    /// More heads than a GPU has multiprocessors, for the kernels that it takes when there is enough to do.
+    static let manyHeads: [VerificationProblem] =
+        [32, 64, 96, 128, 192, 256].enumerated().flatMap { index, size in
+            [
+                VerificationProblem((2, 68, 34, 70, 140, size, size), masks[index % 3]),
+                VerificationProblem((1, 140, 140, 140, 70, size - 5, size - 2), masks[(index + 1) % 3]),
+            ]
+        } + [
+            VerificationProblem(
+                (3, 92, 46, 40, 100, 80, 48), .causal, lengths: [100, 37, 0], inputs: .hidden),
+            VerificationProblem((2, 70, 70, 33, 47, 64, 64), inputs: .infinityValue),
+        ]
+
     /// 1, primes, and one less and one more than a tile.
     private static let squares: [VerificationProblem] =
         [1, 2, 3, 7, 13, 15, 16, 17, 31, 32, 33, 61, 63, 64, 65, 97, 127, 128, 129].enumerated().map {
