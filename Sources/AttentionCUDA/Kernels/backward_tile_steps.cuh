@@ -90,7 +90,7 @@ __device__ inline void addQueryGradient(
         for (int k = 0; k < aTurn; ++k) {
             uint32_t a[RowTiles][4];
 #pragma unroll
-            for (int t = 0; t < RowTiles; ++t) left.load(a[t], t, k);
+            for (int t = 0; t < RowTiles; ++t) left.load(a[t], k, t);
             multiplyTransposed<T>(dQ, a, right, k);
         }
     });

@@ -65,7 +65,7 @@ struct FlashAttention2Backward {
         const FragmentReader<T, D> Q0(Qs, laneRowB(lane), laneHalfB(lane));
         const FragmentReader<T, QueryTile> dSw(
             dSs + SharedTile<T, QueryTile>::bytes(warpKey), laneRowA(lane), laneHalfA(lane));
-        const TransposedLeftReader<T, QueryTile> dS0(dSs, queryWarp * dQRowTiles, lane);
+        const TransposedLeftReader<T, QueryTile> dS0(dSs, 2 * queryWarp * dQRowTiles, lane);
         const TransposedReader<T, D> Kt(Ks, columnWarp * dQFragments, lane);
 
         auto addPrevious = [&](auto v, int stage) {

@@ -123,7 +123,7 @@ struct FlashAttention2BackwardWide {
                     const int column = queryColumn + part * dQFragments;
                     addQueryGradient<T, KeyTile, dQRowTiles, dQFragments>(
                         visits.gradientSum(current) + (queryRow * (D / 8) + column) * 128,
-                        TransposedLeftReader<T, QueryTile>(dSs, queryRow, lane),
+                        TransposedLeftReader<T, QueryTile>(dSs, 2 * queryRow, lane),
                         TransposedReader<T, D>(Ks, column, lane), lane);
                 }
             current = next;

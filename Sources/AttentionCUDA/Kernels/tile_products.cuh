@@ -138,7 +138,7 @@ __device__ inline void multiplyTransposed(
 #pragma unroll
     for (int f = 0; f < Fragments; f += 2) {
         uint32_t b[4];
-        B.load(b, k, f);
+        B.load(b, k, f / 2);
         multiplyFragments<T>(c, f, a, b);
     }
 }

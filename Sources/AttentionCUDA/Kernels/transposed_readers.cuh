@@ -45,89 +45,61 @@ struct LaneColumns {
     }
 };
 
-// The right operand of a product c += A B from a tile that lies [k][n], k by rows.
-template <typename T, int Columns>
-struct TransposedReader {
+// An operand of a product from a tile that lies [k][…], k by rows: the right one of c += A B, or a left one.
+template <typename T, int Columns, bool Left>
+struct TransposedOperand {
     static constexpr int stepBytes = stepColumns<T> * SharedTile<T, Columns>::rowBytes;
     FragmentReader<T, Columns> rows;
 
-    // - fragment: the first column is 8 times that.
-    __device__ TransposedReader(uint32_t tile, int fragment, int lane)
-        : rows(tile, laneRowA(lane), fragment + laneHalfA(lane)) {}
-    // Of a tile `distance` bytes from the one whose left operands `A` reads, all columns: the same rows and
-    // halves.
-    __device__ TransposedReader(const FragmentReader<T, Columns> &A, uint32_t, uint32_t distance, int)
-        : rows(A.advanced(distance)) {}
-
-    // Two fragments of a step, f being even.
-    __device__ void load(uint32_t (&b)[4], int step, int f) const {
-        loadMatricesTransposed(b, rows.address(f / 2, 16 * step));
+    // - fragment: an even one; the first column is 8 times that.
+    __device__ TransposedOperand(uint32_t tile, int fragment, int lane)
+        : rows(
+              tile, Left ? laneRowB(lane) : laneRowA(lane),
+              fragment + (Left ? laneHalfB(lane) : laneHalfA(lane))) {}
+    // Of a tile `distance` bytes from the one whose left operands `A` reads by rows, all columns: a right
+    // operand is read from the same rows and halves.
+    __device__ TransposedOperand(const FragmentReader<T, Columns> &A, uint32_t, uint32_t distance, int)
+        : rows(A.advanced(distance)) {
+        static_assert(!Left);
     }
-    __device__ TransposedReader advanced(uint32_t bytes) const {
-        TransposedReader other = *this;
+
+    // One step of the index'th 16 columns: two fragments of a right operand, a row tile of a left one.
+    __device__ void load(uint32_t (&words)[4], int step, int index) const {
+        loadMatricesTransposed(words, rows.address(index, 16 * step));
+    }
+    __device__ TransposedOperand advanced(uint32_t bytes) const {
+        TransposedOperand other = *this;
         other.rows = rows.advanced(bytes);
         return other;
     }
 };
 
-template <int Columns>
-struct TransposedReader<float, Columns> {
+// In F32 rows l / 4 and l / 4 + 8 of a left operand's row tile are 2 (l / 4) and the next.
+template <int Columns, bool Left>
+struct TransposedOperand<float, Columns, Left> {
     static constexpr int stepBytes = stepColumns<float> * SharedTile<float, Columns>::rowBytes;
     LaneColumns<Columns> columns;
 
-    __device__ TransposedReader(uint32_t tile, int fragment, int lane) : columns(tile, fragment * 8, lane) {}
-    __device__ TransposedReader(
+    __device__ TransposedOperand(uint32_t tile, int fragment, int lane) : columns(tile, fragment * 8, lane) {}
+    __device__ TransposedOperand(
         const FragmentReader<float, Columns> &, uint32_t tileOfA, uint32_t distance, int lane)
         : columns(tileOfA + distance, 0, lane) {}
 
-    __device__ void load(uint32_t (&b)[4], int step, int f) const {
-        uint32_t words[2][2];
-        columns.load(words, step, f / 2);
+    __device__ void load(uint32_t (&words)[4], int step, int index) const {
+        uint32_t elements[2][2];
+        columns.load(elements, step, index);
 #pragma unroll
-        for (int e = 0; e < 4; ++e) b[e] = words[e % 2][e / 2];
+        for (int e = 0; e < 4; ++e)
+            words[e] = Left ? elements[e / 2][e % 2] : elements[e % 2][e / 2];
     }
-    __device__ TransposedReader advanced(uint32_t bytes) const {
-        TransposedReader other = *this;
+    __device__ TransposedOperand advanced(uint32_t bytes) const {
+        TransposedOperand other = *this;
         other.columns = columns.advanced(bytes);
         return other;
     }
 };
 
-// The left operand of a product from a tile that lies [k][m]. In F32 rows l / 4 and l / 4 + 8 of a row tile
-// are 2 (l / 4) and the next.
 template <typename T, int Columns>
-struct TransposedLeftReader {
-    static constexpr int stepBytes = stepColumns<T> * SharedTile<T, Columns>::rowBytes;
-    FragmentReader<T, Columns> rows;
-
-    __device__ TransposedLeftReader(uint32_t tile, int rowTile, int lane)
-        : rows(tile, laneRowB(lane), rowTile * 2 + laneHalfB(lane)) {}
-    __device__ void load(uint32_t (&a)[4], int t, int step) const {
-        loadMatricesTransposed(a, rows.address(t, 16 * step));
-    }
-    __device__ TransposedLeftReader advanced(uint32_t bytes) const {
-        TransposedLeftReader other = *this;
-        other.rows = rows.advanced(bytes);
-        return other;
-    }
-};
-
-template <int Columns>
-struct TransposedLeftReader<float, Columns> {
-    static constexpr int stepBytes = stepColumns<float> * SharedTile<float, Columns>::rowBytes;
-    LaneColumns<Columns> columns;
-
-    __device__ TransposedLeftReader(uint32_t tile, int rowTile, int lane)
-        : columns(tile, rowTile * 16, lane) {}
-    __device__ void load(uint32_t (&a)[4], int t, int step) const {
-        uint32_t words[2][2];
-        columns.load(words, step, t);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) a[e] = words[e / 2][e % 2];
-    }
-    __device__ TransposedLeftReader advanced(uint32_t bytes) const {
-        TransposedLeftReader other = *this;
-        other.columns = columns.advanced(bytes);
-        return other;
-    }
-};
+using TransposedReader = TransposedOperand<T, Columns, false>;
+template <typename T, int Columns>
+using TransposedLeftReader = TransposedOperand<T, Columns, true>;
