@@ -8,11 +8,11 @@ import Testing
     private func problem(
         _ algorithm: AttentionAlgorithm = .flashAttention2, format: KernelFormat = .bf16,
         headSize: Int = 64, valueHeadSize: Int? = nil, queryLength: Int = 100, keyLength: Int = 300,
-        heads: Int = 8, keyValueHeads: Int = 2, deterministic: Bool = false
+        batch: Int = 3, heads: Int = 8, keyValueHeads: Int = 2, deterministic: Bool = false
     ) -> LaunchProblem {
         LaunchProblem(
             shape: AttentionShape(
-                batch: 3, heads: heads, keyValueHeads: keyValueHeads, queryLength: queryLength,
+                batch: batch, heads: heads, keyValueHeads: keyValueHeads, queryLength: queryLength,
                 keyLength: keyLength, headSize: headSize, valueHeadSize: valueHeadSize),
             mask: .causal, softmaxScale: 0.125, algorithm: algorithm, format: format,
             deterministic: deterministic, multiprocessorCount: 132)
@@ -73,11 +73,25 @@ import Testing
     }
 
     @Test func fewQueriesOverManyKeys_splitTheKeys() {
-        let decoding = problem(queryLength: 1, keyLength: 16384)
-        #expect(decoding.splitsKeys)
-        #expect(decoding.forwardSteps.map(\.name) == ["split_forward_bf16_d64", "split_merge_bf16"])
-        #expect(!problem().splitsKeys)
-        #expect(!problem(queryLength: 5, keyLength: 16384).splitsKeys)
+        for format in [KernelFormat.bf16, .f16, .f32] {
+            let names = problem(format: format, queryLength: 1, keyLength: 16384).forwardSteps.map(\.name)
+            #expect(names == ["split_forward_\(format.rawValue)_d64", "split_merge_\(format.rawValue)"])
+        }
+        #expect(problem().splits == nil)
+        #expect(problem(queryLength: 5, keyLength: 16384).splits == nil)
+        #expect(problem(queryLength: 1, keyLength: 511).splits == nil)
+    }
+
+    /// As many ranges as keep at least fifteen of sixteen processors (132) busy, each of 256 keys or more.
+    @Test(arguments: [
+        (8, 16384, 16), (64, 16384, 2), (128, 16384, 1), (1024, 16384, 1), (1, 1 << 20, 124), (100, 16384, 5),
+        (8, 2048, 8), (140, 512, 2),
+    ])
+    func splits_fillTheProcessors(_ heads: Int, _ keys: Int, _ expected: Int) {
+        let problem = problem(
+            queryLength: 1, keyLength: keys, batch: 1, heads: 4 * heads, keyValueHeads: heads)
+        #expect(problem.splits == expected)
+        #expect(problem.forwardSteps.first?.grid == .fixed(Grid(expected, heads, 1)))
     }
 
     @Test(arguments: [

@@ -44,6 +44,20 @@ struct VerificationGridTests {
         }
     }
 
+    /// A GPU splits the keys of at most 16 query rows that share them, from 512 keys on.
+    @Test(arguments: [32, 64, 96, 128, 192, 256])
+    func devices_haveCasesWhoseKeysAreSplit(_ bucket: Int) {
+        for element in [VerificationCase.ElementType.f32, .f16, .bf16] {
+            let split = VerificationGrid.cases(device: .cuda).filter {
+                let shape = $0.problem.shape
+                return $0.pass == .forward && $0.algorithm == .flashAttention2 && $0.element == element
+                    && shape.queryLength * shape.groupSize <= 16 && shape.keyLength >= 512
+                    && (bucket - 31...bucket).contains(max(shape.headSize, shape.valueHeadSize))
+            }
+            #expect(split.count >= 3)
+        }
+    }
+
     @Test(arguments: [
         "", "forward", "forward/f32/fa2/simd/generic", "sideways/f32/fa2/simd/generic/1,1,1,1,1,1,1",
         "forward/f32/fa2/simd/generic/1,1,1,1,1,1", "forward/f32/fa2/simd/generic/1,3,2,1,1,1,1",

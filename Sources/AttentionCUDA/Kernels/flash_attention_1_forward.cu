@@ -17,7 +17,7 @@
 #include "flash_attention_1_tiles.cuh"
 #include "kernel_entry.cuh"
 
-// partialOutput: O, [B, H, Nq, Dv]; partialLogSumExp: m then l, [2, B, H, Nq]. Grid (B H).
+// partialOutput: O, [B, H, Nq, Dv]; partialStatistics: m, then l, [2, B, H, Nq]. Grid (B H).
 template <typename T, int D>
 struct FlashAttention1Forward : FlashAttention1Tiles<D, (D > 128 ? 32 : 64)> {
     using Base = FlashAttention1Tiles<D, (D > 128 ? 32 : 64)>;
@@ -35,7 +35,7 @@ struct FlashAttention1Forward : FlashAttention1Tiles<D, (D > 128 ? 32 : 64)> {
         const Rows<const T> V(launch.value, batch, head / launch.groupSize);
         const Rows<float> O =
             Base::working(launch.partialOutput, pair, launch.queryLength, launch.valueHeadSize);
-        float *m = reinterpret_cast<float *>(launch.partialLogSumExp) + int64_t(pair) * launch.queryLength;
+        float *m = reinterpret_cast<float *>(launch.partialStatistics) + int64_t(pair) * launch.queryLength;
         float *l = m + int64_t(launch.batch) * launch.heads * launch.queryLength;
         const int64_t elements = int64_t(launch.queryLength) * launch.valueHeadSize;
         for (int64_t index = threadIdx.x; index < elements; index += floatThreads) O.row(0)[index] = 0;

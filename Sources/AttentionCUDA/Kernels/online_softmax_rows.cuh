@@ -12,6 +12,18 @@
 
 #include "shared_tile.cuh"
 
+// Over the lanes of a warp.
+__device__ inline float warpSum(float x) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(~0u, x, distance);
+    return x;
+}
+__device__ inline float warpMaximum(float x) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, distance));
+    return x;
+}
+
 // One row, shared out over a warp.
 struct WarpRow {
     static constexpr int parts = 8; // up to 256 elements
@@ -45,9 +57,7 @@ struct WarpRow {
         float sum = 0;
 #pragma unroll
         for (int p = 0; p < parts; ++p) sum = fmaf(x[p], other.x[p], sum);
-#pragma unroll
-        for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(~0u, sum, distance);
-        return sum;
+        return warpSum(sum);
     }
     // self = self · factor + other · weight
     __device__ void update(float factor, float weight, const WarpRow &other) {

@@ -213,9 +213,16 @@ __device__ inline void storeOperand(
         for (int k = 0; k < Steps; ++k) storeMatrices(tile.address(k, 16 * t), a[t][k]);
 }
 
-// Rounds fragments of a product c += A B, times `factor`, into a tile from (row, column) on. In F32 a lane
-// has of two fragments columns 4 (l % 4) to 4 (l % 4) + 3: those of B that it would read, element 2 e + q in
-// fragment q.
+// The column that an element of a lane's fragment has in a product c += A B; e: 0 or 1, of either row. In F32
+// a lane has of two fragments columns 4 (l % 4) to 4 (l % 4) + 3: those of B that it would read, element
+// 2 e + q in fragment q.
+template <typename T>
+__device__ inline int columnOfProduct(int fragment, int e, int lane) {
+    if (sizeof(T) == 4) return fragment / 2 * 16 + 4 * (lane % 4) + 2 * e + fragment % 2;
+    return 8 * fragment + 2 * (lane % 4) + e;
+}
+
+// Rounds fragments of a product c += A B, times `factor`, into a tile from (row, column) on.
 template <typename T, int Columns, int RowTiles, int Fragments>
 __device__ inline void storeFragments(
     uint32_t tile, const float (&c)[RowTiles][Fragments][4], float factor, int row, int column, int lane) {

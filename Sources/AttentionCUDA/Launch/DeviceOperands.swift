@@ -105,7 +105,7 @@ extension AttentionLaunch {
             case .causal(.bottomRight): Int32(TileMaskCausalBottomRight)
             case .causal(.topLeft): Int32(TileMaskCausalTopLeft)
             }
-        splits = Int32(problem.splits)
+        splits = Int32(problem.splits ?? 1)
         let aligned = operands.areAligned(elementBytes: bytes)
         let wholeChunks = shape.headSize * bytes % 16 == 0 && shape.valueHeadSize * bytes % 16 == 0
         vectorised = aligned && wholeChunks ? 1 : 0

@@ -23,15 +23,16 @@ extension LaunchProblem {
             return [step("online_forward_\(f)", .onlineSoftmaxForward, .rows(s.queryLength, heads: heads))]
         case .flashAttention1:
             return [step("fa1_forward_\(bucketName)", .flashAttention1Forward, .fixed(Grid(heads)))]
-        case .flashAttention2 where splitsKeys:
-            let rowTiles = TilePlan.tiles(s.queryLength * s.groupSize, of: 16)
-            return [
-                step(
-                    "split_forward_\(bucketName)", .splitKeysForward,
-                    .fixed(Grid(splits, s.keyValueHeads, s.batch * rowTiles))),
-                step("split_merge_\(f)", .splitKeysForward, .fixed(Grid(s.rowCount))),
-            ]
         case .flashAttention2:
+            if let splits {
+                let rowTiles = TilePlan.tiles(s.queryLength * s.groupSize, of: 16)
+                return [
+                    step(
+                        "split_forward_\(bucketName)", .splitKeysForward,
+                        .fixed(Grid(splits, s.keyValueHeads, s.batch * rowTiles))),
+                    step("split_merge_\(f)", .splitKeysForward, .fixed(Grid(s.rowCount))),
+                ]
+            }
             return [
                 step(
                     "fa2_forward_\(isSmall(.forward) ? "small_" : "")\(bucketName)",

@@ -32,8 +32,9 @@ package struct LaunchProblem: Hashable, Sendable {
     package var format: KernelFormat
     /// dQ without atomics.
     package var deterministic: Bool
-    /// Ranges that the keys are split into when decoding; 1 does not split.
-    package var splits: Int
+    /// Ranges that the keys are split into when decoding: one kernel's work, which has them even if there is
+    /// but one. Nil for any other kernel.
+    package var splits: Int?
     let multiprocessorCount: Int
 
     /// - Parameters:
@@ -50,22 +51,25 @@ package struct LaunchProblem: Hashable, Sendable {
         self.format = format
         self.deterministic = deterministic
         self.multiprocessorCount = multiprocessorCount
-        splits = Self.splits(shape, algorithm, format, multiprocessorCount)
+        splits = Self.splits(shape, algorithm, multiprocessorCount)
     }
 
-    /// Keys are split when a group's query rows fit one tile and the heads alone leave processors idle: into
-    /// two blocks a processor, each with at least 256 keys.
+    /// Keys are split when a group's query rows fit one tile. A block takes a range of at least 256 keys and
+    /// most of a processor's shared memory: the fewest ranges with which at most a sixteenth of the
+    /// processors is idle, over all rounds of blocks; with no such number, the one with which the fewest are.
     private static func splits(
-        _ shape: AttentionShape, _ algorithm: AttentionAlgorithm, _ format: KernelFormat, _ processors: Int
-    ) -> Int {
+        _ shape: AttentionShape, _ algorithm: AttentionAlgorithm, _ processors: Int
+    ) -> Int? {
         let rows = shape.queryLength * shape.groupSize
         let heads = shape.batch * shape.keyValueHeads
-        guard algorithm == .flashAttention2, format != .f32, rows <= 16, heads > 0 else { return 1 }
-        return max(1, min(2 * processors / heads, shape.keyLength / 256))
+        guard algorithm == .flashAttention2, rows <= 16, heads > 0, shape.keyLength >= 512 else { return nil }
+        func busy(_ splits: Int) -> Double {
+            let blocks = heads * splits
+            return Double(blocks) / Double(blocks.roundedUp(toMultipleOf: processors))
+        }
+        let counts = 1...min(shape.keyLength / 256, processors)
+        return counts.first { busy($0) >= 15.0 / 16 } ?? counts.max { busy($0) < busy($1) }
     }
-
-    /// Whether the forward pass splits the keys.
-    package var splitsKeys: Bool { splits > 1 }
 
     /// Whether large tiles would leave processors idle, so that small ones are quicker: FlashAttention-2 in
     /// F32 has both. At 4 heads of 1024, D 64: forward 52 in place of 102 µs, backward 84 in place of 125.

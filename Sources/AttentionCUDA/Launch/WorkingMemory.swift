@@ -4,7 +4,7 @@ import CTileABI
 /// The device memory that a pass needs beside its operands.
 package struct WorkingMemory: Hashable, Sendable {
     /// Floats of each buffer; 0 where the algorithm has none.
-    package var rowTerms = 0, gradientSum = 0, partialOutput = 0, partialLogSumExp = 0
+    package var rowTerms = 0, gradientSum = 0, partialOutput = 0, partialStatistics = 0
     package var scores = 0, scoresGradient = 0
 
     package init(_ problem: LaunchProblem, _ pass: AttentionPass) {
@@ -17,10 +17,10 @@ package struct WorkingMemory: Hashable, Sendable {
         case .forward:
             if problem.algorithm == .flashAttention1 {
                 partialOutput = rows * shape.valueHeadSize
-                partialLogSumExp = 2 * rows
-            } else if problem.splitsKeys {
-                partialOutput = problem.splits * rows * shape.valueHeadSize
-                partialLogSumExp = problem.splits * rows
+                partialStatistics = 2 * rows
+            } else if let splits = problem.splits {
+                partialOutput = splits * rows * shape.valueHeadSize
+                partialStatistics = splits * 2 * rows
             }
         case .backward:
             let paddedRows = shape.batch * shape.heads * problem.paddedRows
@@ -33,7 +33,7 @@ package struct WorkingMemory: Hashable, Sendable {
     }
 
     package var byteCount: Int {
-        4 * (rowTerms + gradientSum + partialOutput + partialLogSumExp + scores + scoresGradient)
+        4 * (rowTerms + gradientSum + partialOutput + partialStatistics + scores + scoresGradient)
     }
 
     /// Takes the buffers from the stream's pool; they live as long as what is returned.
@@ -50,7 +50,7 @@ package struct WorkingMemory: Hashable, Sendable {
         launch.rowTerms = try take(rowTerms)
         launch.gradientSum = try take(gradientSum)
         launch.partialOutput = try take(partialOutput)
-        launch.partialLogSumExp = try take(partialLogSumExp)
+        launch.partialStatistics = try take(partialStatistics)
         launch.scores = try take(scores)
         launch.scoresGradient = try take(scoresGradient)
         return kept

@@ -20,17 +20,18 @@ public enum VerificationGrid {
     }
 
     /// The same problems on another device: every algorithm and pass, in the types that it computes in;
-    /// FlashAttention-2's gradients in its deterministic mode as well. In the whole grid also problems of
-    /// many heads, for FlashAttention-2 in F32: a GPU has other kernels for them.
+    /// FlashAttention-2's gradients in its deterministic mode as well. In the whole grid also problems for
+    /// which a GPU has other kernels for FlashAttention-2: many heads in F32, few queries over many keys
+    /// forward.
     public static func cases(quick: Bool = false, device: AttentionDevice) -> [VerificationCase] {
         guard device != .cpu else { return cases(quick: quick) }
         let machine = VerificationMachine(kernelSets: [.generic], providers: [.simd])
         var entries = cases(quick: quick, machine: machine)
         if !quick {
-            for entry in manyHeads {
-                let all = product(entry, machine, elements: [.f32])
-                entries += all.filter { $0.algorithm == .flashAttention2 }
-            }
+            entries += manyHeads.flatMap { product($0, machine, elements: [.f32]) }
+                .filter { $0.algorithm == .flashAttention2 }
+            entries += manyKeys.flatMap { product($0, machine, elements: [.f32, .f16, .bf16]) }
+                .filter { $0.algorithm == .flashAttention2 && $0.pass == .forward }
         }
         var seen: Set<VerificationCase> = []
         return entries.flatMap { entry -> [VerificationCase] in

@@ -75,6 +75,28 @@ extension VerificationGrid {
             VerificationProblem((2, 70, 70, 33, 47, 64, 64), inputs: .infinityValue),
         ]
 
+    /// Few queries over so many keys that a GPU splits them: in each of its head sizes; ranges that the mask
+    /// or a length leaves without keys; more heads than it has multiprocessors.
+    static let manyKeys: [VerificationProblem] =
+        [32, 64, 96, 128, 192, 256].enumerated().flatMap { index, size in
+            [
+                VerificationProblem((1, 8, 2, 1, 1000, size, size)),
+                VerificationProblem((2, 8, 2, 4, 2100, size, size), .causal, lengths: [2100, 130]),
+                VerificationProblem(
+                    (2, 6, 2, 5, 777, size - 5, size - 3), masks[(index + 1) % 3], lengths: [777, 0],
+                    layout: .bnhd, padding: 3),
+            ]
+        }
+        + InputKind.allCases.map { VerificationProblem((1, 4, 2, 6, 530, 32, 48), .causal, inputs: $0) }
+        + [
+            VerificationProblem((3, 6, 2, 5, 600, 80, 48), .causal, lengths: [600, 37, 0], inputs: .hidden),
+            VerificationProblem((2, 3, 1, 4, 560, 64, 64), .causal(.topLeft), inputs: .hidden),
+            VerificationProblem((1, 16, 1, 1, 2100, 64, 64), inputs: .infinityValue),
+            VerificationProblem((1, 8, 2, 2, 1100, 128, 128), scale: -0.5, inputs: .large),
+            VerificationProblem((2, 70, 70, 1, 530, 64, 64)),
+            VerificationProblem((3, 46, 46, 2, 515, 40, 24), .causal),
+        ]
+
     /// 1, primes, and one less and one more than a tile.
     private static let squares: [VerificationProblem] =
         [1, 2, 3, 7, 13, 15, 16, 17, 31, 32, 33, 61, 63, 64, 65, 97, 127, 128, 129].enumerated().map {

@@ -39,10 +39,10 @@ typedef struct {
     uint64_t gradientSum;      // float [B, H, Nr, Dp], dQ before its rounding, in fragment order, Dp being
                                // the bucket of D: see flash_attention_2_backward_rows.cuh; 0 in the
                                // deterministic mode
-    uint64_t partialOutput;    // float [splits, B, H, Nq, Dv]: see split_keys_forward.cu
-    uint64_t partialLogSumExp; // float [splits, B, H, Nq], in units of log2
-    uint64_t scores;           // float [B, H, Nq, Nk]: naive only
-    uint64_t scoresGradient;   // float [B, H, Nq, Nk]: naive only
+    uint64_t partialOutput;     // float [splits, B, H, Nq, Dv]: see split_keys_forward.cu
+    uint64_t partialStatistics; // float [splits, 2, B, H, Nq]: m and l of partialOutput's rows
+    uint64_t scores;            // float [B, H, Nq, Nk]: naive only
+    uint64_t scoresGradient;    // float [B, H, Nq, Nk]: naive only
 
     int32_t batch;         // B
     int32_t heads;         // H
