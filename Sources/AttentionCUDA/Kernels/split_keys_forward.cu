@@ -236,10 +236,10 @@ template <int D, int Warps>
 using MostWarps =
     LargestThatFits<SplitKeysForward<float, D, Warps, 2>, SplitKeysForward<float, D, Warps - 2, 2>>;
 
-// Warps and slots. GB/s of K and V on an H100 at 8,32/8,1,16384,D (copy: 3008), two ranges a head; then with
-// half the warps, twice the slots and four ranges, what there had been before:
-//   bf16   D 64: 2734, 2673   D 96: 2816, 2762   D 128: 2898, 2839   D 192: 2929, 2870   D 256: 2985, 2932
-//   f32    D 64: 2884, 2813   D 96: 2916, 2872   D 128: 3002, 2909   D 192: 2953, 2813   D 256: 2839, 2287
+// Warps and slots. GB/s of K and V on an H100 at 8,32/8,1,16384,D (copy: 3008), with two ranges a head; then
+// with four warps, the slots that fit, and four ranges (*: of another run; at D 256 in F32 they spill):
+//   bf16   D 64: 2734, 2673   D 96: 2816, 2762   D 128: 2898, 2839    D 192: 2929, 2870    D 256: 2985, 2932
+//   f32    D 64: 2884, 2813   D 96: 2916, 2872   D 128: 3002, 2909*   D 192: 2953, 2942*   D 256: 2839, 2869*
 #define SPLIT_KEYS(format, T)                                                                                \
     FATTN_ENTRY(fattn_split_forward_##format##_d32, run, 2, SplitKeysForward<T, 32, 8, 6>)                   \
     FATTN_ENTRY(fattn_split_forward_##format##_d64, run, 2, SplitKeysForward<T, 64, 8, 4>)                   \

@@ -226,9 +226,10 @@ __device__ inline int columnOfProduct(int fragment, int e, int lane) {
 template <typename T, int Columns, int RowTiles, int Fragments>
 __device__ inline void storeFragments(
     uint32_t tile, const float (&c)[RowTiles][Fragments][4], float factor, int row, int column, int lane) {
-    auto address = [&](int t, int r, int columnOfProduct) {
-        return tile + SharedTile<T, Columns>::elementOffset(
-                          row + 16 * t + 8 * r + lane / 4, column + columnOfProduct);
+    // Of what the lane has of row r of a row tile from fragment f on.
+    auto address = [&](int t, int r, int f) {
+        const int first = columnOfProduct<T>(f, 0, lane);
+        return tile + SharedTile<T, Columns>::elementOffset(row + 16 * t + 8 * r + lane / 4, column + first);
     };
 #pragma unroll
     for (int t = 0; t < RowTiles; ++t)
@@ -241,13 +242,13 @@ __device__ inline void storeFragments(
 #pragma unroll
                     for (int e = 0; e < 4; ++e)
                         words[e] = __float_as_uint(c[t][f + e % 2][2 * r + e / 2] * factor);
-                    storeShared(address(t, r, 8 * f + 4 * (lane % 4)), words);
+                    storeShared(address(t, r, f), words);
                 }
             } else {
 #pragma unroll
                 for (int f = 0; f < Fragments; ++f)
                     storeShared32(
-                        address(t, r, 8 * f + 2 * (lane % 4)),
+                        address(t, r, f),
                         Format<T>::pack(c[t][f][2 * r] * factor, c[t][f][2 * r + 1] * factor));
             }
 }

@@ -54,9 +54,10 @@ package struct LaunchProblem: Hashable, Sendable {
         splits = Self.splits(shape, algorithm, multiprocessorCount)
     }
 
-    /// Keys are split when a group's query rows fit one tile. A block takes a range of at least 256 keys and
-    /// most of a processor's shared memory: the fewest ranges with which at most a sixteenth of the
-    /// processors is idle, over all rounds of blocks; with no such number, the one with which the fewest are.
+    /// Keys are split when a group's query rows fit one tile and the keys make two ranges of 256. A block
+    /// takes a range and most of a processor's shared memory: the fewest ranges with which at most a
+    /// sixteenth of the processors is idle, over all rounds of blocks; with no such number, the one with
+    /// which the fewest are.
     private static func splits(
         _ shape: AttentionShape, _ algorithm: AttentionAlgorithm, _ processors: Int
     ) -> Int? {
